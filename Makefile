@@ -1,0 +1,31 @@
+# `make demo` and `make test` work as the first command on a fresh machine.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: demo test lint soak bench clean
+demo: $(READY)
+	$(BIN)/validator-node testnet $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell $$(git ls-files)
+
+soak: $(READY)
+	$(BIN)/python -m tests.simulation $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+$(READY): tools/setup pyproject.toml constraints.txt
+	sh tools/setup $(VENV)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

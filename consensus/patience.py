@@ -1,0 +1,109 @@
+"""Patience: when to wait, when to say it again, and when to ask for another primary.
+
+Rules:
+10. The progress timer runs while a pending action or an undecided slot is known; it restarts on each
+    decision. While changing, it runs only once a quorum has asked for this view or a later one. Each
+    view change it causes doubles it, up to a maximum; each decision halves it, down to the base.
+    Every base time-out while something is open, STATUS goes out and VIEW-CHANGE is sent again.
+6.  A view ends after `term` slots above its base, or after `view_limit_ms` with work pending, without
+    back-off: one path gives rotation, bounds slow or censoring primaries, and takes stragglers in.
+"""
+
+from __future__ import annotations
+
+from consensus.core import Core
+from consensus.effects import Broadcast, CancelTimer, Send, SetTimer
+from consensus.inputs import Timer
+from consensus.messages import FetchBatch, Status
+from consensus.succession import asking, start_view_change
+
+
+class Patience:
+    """The timers of one replica and their back-off."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._doublings = 0
+        self._armed: set[Timer] = set()
+        self._seen = (-1, -1, False)
+        """(view, tip, changing) when the progress timer was last started."""
+
+    @property
+    def timeout_ms(self) -> int:
+        """The progress time-out now, in milliseconds."""
+        parameters = self._core.parameters
+        return min(parameters.base_timeout_ms << self._doublings, parameters.max_timeout_ms)
+
+    def is_open(self) -> bool:
+        """Return whether a decision is owed: work pends or a slot is undecided or unexecuted."""
+        core = self._core
+        return core.pending or core.height < core.tip_seq or any(
+            slot.accepted is not None or slot.proposal is not None
+            for seq, slot in core.slots.items()
+            if seq > core.tip_seq
+        )
+
+    def update(self) -> None:
+        """Start, restart or stop the timers after a step."""
+        core = self._core
+        open_now = self.is_open()
+        seen = (core.view, core.tip_seq, core.changing)
+        if seen[1] > self._seen[1] and self._doublings:
+            self._doublings -= 1
+        waits = open_now
+        if core.changing:
+            waits = core.voters.is_quorum(asking(core, core.view))
+        self._arm(Timer.PROGRESS, waits, self.timeout_ms, restart=seen != self._seen)
+        self._arm(
+            Timer.RESEND, open_now or core.changing, core.parameters.base_timeout_ms, restart=False
+        )
+        self._arm(
+            Timer.ROTATE,
+            not core.changing,
+            core.parameters.view_limit_ms,
+            restart=seen[0] != self._seen[0] or core.changing != self._seen[2],
+        )
+        self._seen = seen
+
+    def _arm(self, timer: Timer, wanted: bool, delay_ms: int, *, restart: bool) -> None:
+        if wanted and (restart or timer not in self._armed):
+            self._armed.add(timer)
+            self._core.emit(SetTimer(timer, delay_ms))
+        elif not wanted and timer in self._armed:
+            self._armed.discard(timer)
+            self._core.emit(CancelTimer(timer))
+
+    def on_timer(self, timer: Timer) -> None:
+        """React to a timer that ran out; `update` starts it again where it is still wanted."""
+        core = self._core
+        if timer not in self._armed:
+            return
+        self._armed.discard(timer)
+        if timer is Timer.PROGRESS:
+            self._doublings = min(self._doublings + 1, 16)
+            start_view_change(core, core.view + 1)
+        elif timer is Timer.ROTATE:
+            if self.is_open():
+                start_view_change(core, core.view + 1)
+        else:
+            self.say_again()
+
+    def say_again(self) -> None:
+        """Repeat what may have been lost and ask for what is missing."""
+        core = self._core
+        if core.changing and core.own_view_change is not None:
+            core.emit(Broadcast(core.own_view_change))
+        core.emit(Broadcast(own_status(core)))
+        for seq, slot in sorted(core.slots.items()):
+            wanted = slot.decided.header.digest if slot.decided else slot.accepted
+            if wanted is not None and wanted not in slot.bodies:
+                peer = core.next_peer()
+                if peer is not None:
+                    core.emit(Send(peer, FetchBatch(seq=seq, digest=wanted)))
+
+
+def own_status(core: Core) -> Status:
+    """Return where this replica is."""
+    return Status(
+        epoch=core.voters.epoch, view=core.view, changing=core.changing, height=core.height
+    )

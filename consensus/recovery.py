@@ -1,0 +1,102 @@
+"""Recovery: a replica's state after a restart, from what it made durable.
+
+Rules:
+7.  Own votes come back exactly as they were signed, so nothing is signed twice.
+10. Restart in the floor view. Without its NEW-VIEW (or view 0) the replica is `changing`: it signs
+    nothing in that view until the NEW-VIEW arrives.
+8.  What was persisted last wins; a torn final group was never acted on, so losing it is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from consensus.agreement import accept
+from consensus.core import Core
+from consensus.effects import Persist, PersistFloor, PersistNote, PersistVow
+from consensus.messages import NewView, PrePrepare, ViewChange, Vote
+from consensus.succession import adopt_selection, select
+from protocol.records.batch import Certificate
+
+
+def restore(core: Core, executed: Certificate | None, persisted: Iterable[Persist]) -> None:
+    """Bring a fresh `core` to where the journal and the ledger say it was.
+
+    `executed` is the certificate of the last executed slot (None at genesis); `persisted` are the
+    journal's records, oldest first.
+    """
+    records = list(persisted)
+    if executed is not None:
+        core.height, core.height_digest = executed.header.seq, executed.header.digest
+        core.tip_seq, core.tip_digest = core.height, core.height_digest
+        core.tip_certificate = executed
+    notes = [record for record in records if isinstance(record, PersistNote)]
+    vows = [record for record in records if isinstance(record, PersistVow)]
+    core.view = max(
+        [r.view for r in records if isinstance(r, PersistFloor)] + [vow.view for vow in vows],
+        default=0,
+    )
+    _restore_tip(core, notes)
+    _restore_view(core, notes, vows)
+    _restore_slots(core, notes)
+    for vow in vows:
+        if isinstance(vow.message, Vote) and vow.seq > core.tip_seq:
+            _restore_vote(core, vow.message)
+    core.forget_executed()
+    core.take_effects()
+
+
+def _restore_tip(core: Core, notes: list[PersistNote]) -> None:
+    for note in notes:
+        if note.kind == "tip" and isinstance(note.record, Certificate):
+            header = note.record.header
+            if header.seq > core.height:
+                slot = core.slot(header.seq)
+                slot.headers[header.digest] = header
+                slot.decided = note.record
+            core.adopt_tip(note.record)
+
+
+def _restore_view(core: Core, notes: list[PersistNote], vows: list[PersistVow]) -> None:
+    core.changing = core.view > 0
+    for note in notes:
+        if isinstance(note.record, NewView) and note.view == core.view:
+            core.changing = False
+            core.new_view = note.record
+            adopt_selection(core, select(note.record.view_changes, core.genesis_digest))
+    for vow in vows:
+        if isinstance(vow.message, ViewChange) and vow.view == core.view and core.changing:
+            core.own_view_change = vow.message
+            core.view_changes[vow.message.signer] = vow.message
+
+
+def _restore_slots(core: Core, notes: list[PersistNote]) -> None:
+    for note in notes:
+        if note.seq <= core.height:
+            continue
+        record = note.record
+        if note.kind == "prepared" and isinstance(record, Certificate):
+            slot = core.slot(note.seq)
+            slot.headers[record.header.digest] = record.header
+            if slot.prepared is None or record.view >= slot.prepared.view:
+                slot.prepared = record
+        elif isinstance(record, PrePrepare):
+            slot = core.slot(note.seq)
+            slot.headers[record.header.digest] = record.header
+            slot.bodies[record.header.digest] = record.batch
+            if note.view == core.view and not core.changing and note.seq > core.tip_seq:
+                slot.proposal = record
+                slot.approvals.add(record.vote)
+
+
+def _restore_vote(core: Core, vote: Vote) -> None:
+    slot = core.slot(vote.seq)
+    (slot.commits if vote.kind == "commit" else slot.approvals).add(vote)
+    if vote.view != core.view or core.changing:
+        return
+    if vote.kind == "prepare" and vote.digest in slot.headers:
+        accept(core, slot.headers[vote.digest])
+    elif vote.kind == "commit":
+        slot.committed = vote.digest
+    elif vote.kind == "reject":
+        slot.rejected = True

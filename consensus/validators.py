@@ -1,0 +1,99 @@
+"""The voters of one epoch and their arithmetic. All of it is in integers.
+
+Rules (the numbers are docs/consensus.md's):
+1. A *quorum* is 3x > 2T and a *blocking weight* is 3x >= T over distinct signers, where T is the
+   effective weight of the whole set. Who is alive never changes T: otherwise both sides of a
+   partition could count themselves a quorum. Sets of 1, 2 and 3 need no special case.
+13. Stake cap, for sets of five and more: c1 is the largest integer with 4c <= sum(min(w, c)), c2 the
+   smallest with 2 sum(min(w, c)) >= sum(w); effective weight = min(w, max(c1, c2)). Nobody holds
+   more than a quarter unless the cap would have to shift more than half of the stake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from consensus.proposer import proposer_schedule
+from protocol.envelope import VoteDomain
+from protocol.records.validators import ValidatorSet
+
+
+def is_quorum(weight: int, total: int) -> bool:
+    """Return whether `weight` is more than two thirds of `total`."""
+    return 3 * weight > 2 * total
+
+
+def is_blocking(weight: int, total: int) -> bool:
+    """Return whether `weight` is at least a third of `total`: no quorum forms without it."""
+    return 3 * weight >= total
+
+
+def _largest(holds: Callable[[int], bool], top: int) -> int:
+    low, high = 0, top
+    while low < high:
+        middle = (low + high + 1) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def effective_weights(weights: Sequence[int]) -> tuple[int, ...]:
+    """Return the voting weights after the stake cap (rule 13)."""
+    if len(weights) <= 4:
+        return tuple(weights)
+
+    def capped_sum(cap: int) -> int:
+        return sum(min(weight, cap) for weight in weights)
+
+    top, total = max(weights), sum(weights)
+    quarter = _largest(lambda cap: 4 * cap <= capped_sum(cap), top)
+    half = _largest(lambda cap: 2 * capped_sum(cap) < total, top) + 1
+    cap = max(quarter, half)
+    return tuple(min(weight, cap) for weight in weights)
+
+
+class Voters:
+    """A validator set with everything the protocol computes from it."""
+
+    def __init__(self, validator_set: ValidatorSet, network_id: bytes) -> None:
+        self.validator_set = validator_set
+        self.members = validator_set.members
+        self.epoch = validator_set.epoch
+        self.domain = VoteDomain(
+            network_id=network_id, epoch=self.epoch, set_hash=validator_set.set_hash()
+        )
+        self.weights = effective_weights([member.weight for member in self.members])
+        self.total = sum(self.weights)
+        self._schedule = proposer_schedule(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def key(self, index: int) -> bytes:
+        """Return the consensus key of the validator at `index`."""
+        return self.members[index].consensus_key
+
+    def index_of_key(self, consensus_key: bytes) -> int | None:
+        """Return the index of a consensus key, or None if it has no vote."""
+        for index, member in enumerate(self.members):
+            if member.consensus_key == consensus_key:
+                return index
+        return None
+
+    def weight_of(self, signers: Iterable[int]) -> int:
+        """Return the effective weight of distinct `signers`."""
+        return sum(self.weights[signer] for signer in set(signers))
+
+    def is_quorum(self, signers: Iterable[int]) -> bool:
+        """Return whether `signers` hold a quorum."""
+        return is_quorum(self.weight_of(signers), self.total)
+
+    def is_blocking(self, signers: Iterable[int]) -> bool:
+        """Return whether `signers` hold blocking weight."""
+        return is_blocking(self.weight_of(signers), self.total)
+
+    def primary(self, view: int) -> int:
+        """Return the index of the view's primary."""
+        return self._schedule[view % len(self._schedule)]

@@ -1,0 +1,1 @@
+"""The words everyone speaks: codec, keys, envelopes, records. Imports nothing of the product."""

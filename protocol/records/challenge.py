@@ -1,0 +1,58 @@
+"""Challenges as the network knows them: which module, under which policy, for which share.
+
+The policy is closed by default: what it does not name a guest cannot call. Its digest is part of
+every verdict, so two validators that evaluate under different policies never agree by accident.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from protocol.codec import U32, U64, Digest, Name, Record, digest_of
+
+MAX_SCORE = 1_000_000
+"""Scores are integers from 0 to this; no float leaves a guest."""
+
+
+class RuntimePolicy(Record):
+    """The limits one evaluation runs under."""
+
+    fuel: U64
+    """wasmtime fuel units an evaluation may burn."""
+    memory_pages: Annotated[int, Meta(ge=1, le=1024)]
+    """Linear memory limit in pages of 64 KiB."""
+    max_input_bytes: U32
+    """Longest submission body accepted."""
+    max_output_bytes: U32
+    max_log_lines: U32
+    host_functions: Annotated[tuple[Name, ...], Meta(max_length=16)]
+    """Functions of namespace `platform` the guest may import, sorted; empty allows none."""
+
+    def digest(self) -> bytes:
+        """Return the policy hash that goes into verdicts."""
+        return digest_of(self)
+
+
+class Challenge(Record):
+    """One version of one challenge."""
+
+    challenge_id: Name
+    version: U32
+    module_hash: Digest
+    """SHA-256 of the WebAssembly module."""
+    policy: RuntimePolicy
+    params: Annotated[bytes, Meta(max_length=16_384)]
+    """MessagePack map handed to the guest as `challenge.params`."""
+    emission: U32
+    """Emission weight: this challenge's share of the subnet's emission is emission / sum."""
+
+
+class EvaluationContext(Record):
+    """What a guest may know of the world, fixed by the submission's admission, never by a clock."""
+
+    epoch: U64
+    height: U64
+    time_ms: U64
+    seed: Digest

@@ -1,0 +1,74 @@
+"""The genesis: what every node of a network must agree on before it speaks.
+
+The network id is the SHA-256 of its canonical bytes and is part of every signature, so two networks
+that differ in anything here cannot exchange a single vote.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from protocol.codec import U16, U32, U64, Digest, Name, PublicKey, Record, digest_of
+from protocol.records.challenge import Challenge
+from protocol.records.validators import ValidatorSet
+
+Positive = Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
+
+
+class Parameters(Record):
+    """Constants of the protocol (the letters are consensus.md's)."""
+
+    window: Positive = 4
+    """W: slots that may be in agreement at once."""
+    term: Positive = 256
+    """Slots a view holds above its base before the next primary takes over."""
+    dispute_after: Positive = 512
+    """D: slots after which an admitted submission without a quorum is disputed."""
+    base_timeout_ms: Positive = 1000
+    max_timeout_ms: Positive = 60_000
+    view_limit_ms: Positive = 30_000
+    """Longest a view lasts while work is pending."""
+
+
+class Neuron(Record):
+    """A hotkey registered on the subnet."""
+
+    uid: U16
+    hotkey: PublicKey
+    stake: U64
+    validator_permit: bool
+
+
+class ChainParameters(Record):
+    """The chain a network starts from."""
+
+    netuid: U16
+    start_ms: U64
+    """Unix time of block 0."""
+    block_time_ms: Positive
+    tempo: Positive
+    """Blocks in an epoch."""
+    weights_rate_limit: U32
+    """Blocks a hotkey waits between two weight submissions."""
+    min_stake: U64
+
+
+class Genesis(Record):
+    """Everything a network starts from."""
+
+    name: Name
+    engine_id: Digest
+    """The evaluation engine every node must run."""
+    owner: PublicKey
+    chain: ChainParameters
+    neurons: Annotated[tuple[Neuron, ...], Meta(max_length=4096)]
+    validators: ValidatorSet
+    challenges: Annotated[tuple[Challenge, ...], Meta(max_length=64)]
+    parameters: Parameters
+
+    @property
+    def network_id(self) -> bytes:
+        """SHA-256 of the canonical genesis."""
+        return digest_of(self)
