@@ -15,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform, overload
 
 import msgspec
 from msgspec import Meta
@@ -60,7 +60,11 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def decode(kind: type[R] | Any, data: bytes, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> R:
+@overload
+def decode(kind: type[R], data: bytes, *, limit_bytes: int = ...) -> R: ...
+@overload
+def decode(kind: Any, data: bytes, *, limit_bytes: int = ...) -> Any: ...
+def decode(kind: Any, data: bytes, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Any:
     """Return the value of type `kind` that `data` is the canonical encoding of.
 
     Raises `TooLargeError` beyond `limit_bytes`, and `DecodeError` for everything else that is not
@@ -73,7 +77,7 @@ def decode(kind: type[R] | Any, data: bytes, *, limit_bytes: int = DEFAULT_LIMIT
     if decoder is None:
         decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind))
     try:
-        value: R = decoder.decode(data)
+        value = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"{name}: {error}") from error
     if _encoder.encode(value) != data:

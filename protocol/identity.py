@@ -41,7 +41,7 @@ class Hotkey:
     def __init__(self, seed: bytes) -> None:
         if len(seed) != 32:
             raise KeyFormatError(f"a hotkey seed has 32 bytes, not {len(seed)}")
-        self._pair = Keypair.create_from_seed(seed.hex())
+        self._pair = Keypair.create_from_seed(seed)
         self.public_key: bytes = bytes(self._pair.public_key)
 
     @property

@@ -123,9 +123,7 @@ def _check_form(proof: StateProof) -> None:
 def _climb(root: bytes, place: bytes, node: bytes, proof: StateProof) -> None:
     for depth in range(len(proof.siblings) - 1, -1, -1):
         sibling = proof.siblings[depth]
-        if bit_at(place, depth):
-            node = branch_hash(sibling, node)
-        else:
-            node = branch_hash(node, sibling)
+        pair = (sibling, node) if bit_at(place, depth) else (node, sibling)
+        node = branch_hash(*pair)
     if node != root:
         raise ProofError(f"state proof: leads to root {node.hex()}, expected {root.hex()}")

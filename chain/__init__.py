@@ -1,0 +1,1 @@
+"""The chain as the node sees it: reads, the weights call, and the rules both must follow."""

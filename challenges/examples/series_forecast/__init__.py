@@ -1,0 +1,1 @@
+"""The series forecast challenge; see README.md."""

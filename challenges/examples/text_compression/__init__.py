@@ -1,0 +1,1 @@
+"""The text compression challenge; see README.md."""

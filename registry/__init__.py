@@ -1,0 +1,1 @@
+"""Challenges and submissions as the replicated state knows them: specs, catalogue, lifecycle."""

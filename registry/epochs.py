@@ -1,0 +1,61 @@
+"""Epochs and network time in the replicated state.
+
+Rules:
+1. An epoch ends when validators holding a quorum of the weight have stated the same observation of the
+   chain block that begins the next one. Observations of any other epoch are no-ops; a validator's
+   latest one counts.
+2. time(n) = max(time(n-1) + 1, the weighted median of each validator's last executed statement clock):
+   no clock of a minority can move it beyond the clocks of the others (consensus.md 17).
+"""
+
+from __future__ import annotations
+
+from consensus.validators import Voters
+from protocol.codec import decode
+from protocol.records.statement import Observation
+from protocol.view import View
+from registry import keys
+from registry.access import current_epoch, read, write
+
+
+def network_time(view: View, voters: Voters, seq: int) -> int:
+    """Return time(seq) in milliseconds, from the statements executed before it (rule 2)."""
+    last = read(view, keys.Time, keys.TIME) or keys.Time(time_ms=0, seq=0)
+    clocks = []
+    for key, data in view.items(keys.MARK):
+        signer = int.from_bytes(key[len(keys.MARK) :], "big")
+        clocks.append((decode(keys.Mark, data).clock_ms, voters.weights[signer]))
+    return max(last.time_ms + (seq - last.seq), _weighted_median(clocks))
+
+
+def _weighted_median(clocks: list[tuple[int, int]]) -> int:
+    total = sum(weight for _, weight in clocks)
+    passed = 0
+    for clock, weight in sorted(clocks):
+        passed += weight
+        if 2 * passed >= total:
+            return clock
+    return 0
+
+
+def observe(
+    view: View, voters: Voters, signer: int, observation: Observation
+) -> Observation | str | None:
+    """Count an observation; return it if it ends the epoch, a reason if it is a no-op, else None."""
+    if observation.epoch != current_epoch(view) + 1:
+        return "other_epoch"
+    write(view, keys.OBSERVED + keys.u16(signer), observation)
+    agreeing = [
+        int.from_bytes(key[len(keys.OBSERVED) :], "big")
+        for key, data in view.items(keys.OBSERVED)
+        if decode(Observation, data) == observation
+    ]
+    return observation if voters.is_quorum(agreeing) else None
+
+
+def close(view: View, observation: Observation) -> int:
+    """Begin the observed epoch; return the one that ended."""
+    for key, _ in list(view.items(keys.OBSERVED)):
+        view.delete(key)
+    write(view, keys.EPOCH, keys.Progress(epoch=observation.epoch))
+    return observation.epoch - 1

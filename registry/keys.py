@@ -1,0 +1,120 @@
+"""Where things stand in the replicated state.
+
+| key | value |
+|---|---|
+| `meta/epoch` | `Progress`: the current epoch |
+| `meta/time` | `Time`: network time at the last slot that had actions |
+| `meta/registry` | `RegistryMark`: owner and last committed change |
+| `neuron/` hotkey | `Neuron` |
+| `challenge/` id | `Challenge`, the active version |
+| `mark/` signer (2) | `Mark`: a validator's last statement |
+| `observed/` signer (2) | `Observation` of the next epoch |
+| `pending/` submission id | `Pending`: admitted, not settled |
+| `deadline/` seq (8) submission id | empty |
+| `result/` submission id | `Result` |
+| `content/` sha256(challenge id, body hash) | `Content`: who submitted this body first |
+| `best/` epoch (8) challenge id `/` uid (2) | `Best`: the best settled score |
+| `weights/` epoch (8) | `EpochWeights` |
+
+Integers in keys are big-endian, so that key order is numeric order.
+"""
+
+from __future__ import annotations
+
+from protocol.codec import U16, U32, U64, Digest, PublicKey, Record, sha256
+from protocol.records.challenge import EvaluationContext
+from protocol.records.statement import VerdictItem
+from protocol.records.submission import Submission
+
+EPOCH = b"meta/epoch"
+TIME = b"meta/time"
+REGISTRY = b"meta/registry"
+NEURON = b"neuron/"
+CHALLENGE = b"challenge/"
+MARK = b"mark/"
+OBSERVED = b"observed/"
+PENDING = b"pending/"
+DEADLINE = b"deadline/"
+RESULT = b"result/"
+CONTENT = b"content/"
+BEST = b"best/"
+
+
+class Progress(Record):
+    """The current epoch."""
+
+    epoch: U64
+
+
+class Time(Record):
+    """Network time: `time_ms` at slot `seq`; each later slot is at least a millisecond later."""
+
+    time_ms: U64
+    seq: U64
+
+
+class RegistryMark(Record):
+    """Who may change the catalogue, and the sequence of the last change."""
+
+    owner: PublicKey
+    sequence: U64
+
+
+class Mark(Record):
+    """A validator's last executed statement."""
+
+    counter: U64
+    clock_ms: U64
+
+
+class Stated(Record):
+    """A verdict with the index of the validator that stated it."""
+
+    signer: U16
+    verdict: VerdictItem
+
+
+class Pending(Record):
+    """An admitted submission that waits for a quorum of one verdict."""
+
+    submission: Submission
+    uid: U16
+    challenge_version: U32
+    admitted_seq: U64
+    context: EvaluationContext
+    stated: tuple[Stated, ...]
+
+
+class Content(Record):
+    """Who submitted a body first, and in which epoch last."""
+
+    submission_id: Digest
+    hotkey: PublicKey
+    epoch: U64
+
+
+class Best(Record):
+    """A miner's best settled score in a challenge and epoch."""
+
+    score: U64
+    submission_id: Digest
+
+
+def u16(value: int) -> bytes:
+    """Return a two-byte key part."""
+    return value.to_bytes(2, "big")
+
+
+def u64(value: int) -> bytes:
+    """Return an eight-byte key part."""
+    return value.to_bytes(8, "big")
+
+
+def content_key(challenge_id: str, body_hash: bytes) -> bytes:
+    """Return the key under which a body's first submitter stands."""
+    return CONTENT + sha256(challenge_id.encode(), b"\0", body_hash)
+
+
+def best_key(epoch: int, challenge_id: str, uid: int) -> bytes:
+    """Return the key of a miner's best score."""
+    return BEST + u64(epoch) + challenge_id.encode() + b"/" + u16(uid)

@@ -1,0 +1,242 @@
+"""The life of a submission in the replicated state: admitted, then settled, disputed or a copy.
+
+Rules (consensus.md 15, 16):
+1. A submission is *admitted* at its first ordered admission by any validator. That fixes the challenge
+   version and the evaluation's context: epoch, slot, network time, and the seed
+   sha256(digest of the slot | submission id), which nobody knew when the body was made.
+2. Each validator's first verdict stands. A submission is *settled* once validators holding a quorum of
+   the weight state the same verdict (hash, class and score), and *disputed* as soon as none can reach
+   one, or `dispute_after` slots after admission: a non-deterministic body poisons only itself.
+3. The first hotkey to submit a body for a challenge owns it. The same body from another hotkey, or a
+   second time in one epoch, is a *copy* and earns nothing.
+4. Within an epoch a miner's score in a challenge is its best settled one. A result counts in the epoch
+   in which it is settled.
+5. What does not apply changes nothing and is returned as a no-op with a reason.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from consensus.validators import Voters
+from protocol.codec import decode
+from protocol.envelope import seed_of
+from protocol.records.challenge import Challenge, EvaluationContext
+from protocol.records.result import Copy, Disputed, Replicated, Result
+from protocol.records.statement import VerdictItem
+from protocol.records.submission import SignedSubmission, Submission
+from protocol.view import View
+from registry import keys
+from registry.access import challenge as find_challenge
+from registry.access import current_epoch, neuron, read, write
+
+
+@dataclass(frozen=True, slots=True)
+class SlotContext:
+    """The slot an action executes in."""
+
+    seq: int
+    digest: bytes
+    time_ms: int
+    epoch: int
+    dispute_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A submission was admitted: evaluate it under this context."""
+
+    submission_id: bytes
+    submission: Submission
+    challenge: Challenge
+    context: EvaluationContext
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A submission has its result."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class NoOp:
+    """An item had no effect; `subject` is what it was about."""
+
+    reason: str
+    subject: bytes
+
+
+Event = Admitted | Ended | NoOp
+
+
+def why_inadmissible(view: View, submission: Submission) -> str | None:
+    """Return why the state would not admit a submission now, or None."""
+    submission_id = submission.submission_id
+    if view.get(keys.PENDING + submission_id) or view.get(keys.RESULT + submission_id):
+        return "duplicate"
+    if neuron(view, submission.hotkey) is None:
+        return "unregistered"
+    challenge = find_challenge(view, submission.challenge_id)
+    if challenge is None:
+        return "unknown_challenge"
+    if submission.challenge_version not in (0, challenge.version):
+        return "other_version"
+    if submission.body_size > challenge.policy.max_input_bytes:
+        return "too_large"
+    if submission.expiry_epoch < current_epoch(view):
+        return "expired"
+    return None
+
+
+def admit(view: View, slot: SlotContext, signed: SignedSubmission) -> Event:
+    """Admit a submission (rules 1 and 3)."""
+    submission = signed.submission
+    submission_id = submission.submission_id
+    reason = why_inadmissible(view, submission)
+    challenge = find_challenge(view, submission.challenge_id)
+    miner = neuron(view, submission.hotkey)
+    if reason is not None or challenge is None or miner is None:
+        return NoOp(reason or "unknown", submission_id)
+    content_key = keys.content_key(submission.challenge_id, submission.body_hash)
+    content = read(view, keys.Content, content_key)
+    context = EvaluationContext(
+        epoch=slot.epoch,
+        height=slot.seq,
+        time_ms=slot.time_ms,
+        seed=seed_of(slot.digest, submission_id),
+    )
+    pending = keys.Pending(
+        submission=submission,
+        uid=miner.uid,
+        challenge_version=challenge.version,
+        admitted_seq=slot.seq,
+        context=context,
+        stated=(),
+    )
+    if content is not None and _is_copy(content, submission, slot.epoch):
+        return _end(view, slot, submission_id, pending, Copy(original=content.submission_id))
+    owned = keys.Content(submission_id=submission_id, hotkey=submission.hotkey, epoch=slot.epoch)
+    write(view, content_key, owned)
+    write(view, keys.PENDING + submission_id, pending)
+    view.put(_deadline_key(slot.seq + slot.dispute_after, submission_id), b"")
+    return Admitted(submission_id, submission, challenge, context)
+
+
+def _is_copy(content: keys.Content, submission: Submission, epoch: int) -> bool:
+    return content.hotkey != submission.hotkey or content.epoch == epoch
+
+
+def _deadline_key(seq: int, submission_id: bytes) -> bytes:
+    return keys.DEADLINE + keys.u64(seq) + submission_id
+
+
+def state_verdict(
+    view: View, voters: Voters, slot: SlotContext, signer: int, verdict: VerdictItem
+) -> Event | None:
+    """Count a validator's verdict; settle or dispute the submission if that ends it (rule 2)."""
+    submission_id = verdict.submission_id
+    pending = read(view, keys.Pending, keys.PENDING + submission_id)
+    if pending is None:
+        known = view.get(keys.RESULT + submission_id) is not None
+        return NoOp("already_settled" if known else "not_admitted", submission_id)
+    if any(stated.signer == signer for stated in pending.stated):
+        return NoOp("second_verdict", submission_id)
+    stated = (*pending.stated, keys.Stated(signer=signer, verdict=verdict))
+    basis = _basis(voters, stated)
+    if basis is None:
+        replaced = keys.Pending(
+            submission=pending.submission,
+            uid=pending.uid,
+            challenge_version=pending.challenge_version,
+            admitted_seq=pending.admitted_seq,
+            context=pending.context,
+            stated=stated,
+        )
+        write(view, keys.PENDING + submission_id, replaced)
+        return None
+    return _end(view, slot, submission_id, pending, basis)
+
+
+def _basis(voters: Voters, stated: tuple[keys.Stated, ...]) -> Replicated | Disputed | None:
+    backers: defaultdict[tuple[bytes, str, int], set[int]] = defaultdict(set)
+    for entry in stated:
+        verdict = entry.verdict
+        choice = (verdict.verdict_hash, verdict.outcome_class, verdict.score)
+        backers[choice].add(entry.signer)
+    for (verdict_hash, outcome_class, score), signers in backers.items():
+        if voters.is_quorum(signers):
+            return Replicated(verdict_hash=verdict_hash, outcome_class=outcome_class, score=score)
+    silent = set(range(len(voters))) - {entry.signer for entry in stated}
+    if any(voters.is_quorum(signers | silent) for signers in backers.values()):
+        return None
+    return Disputed(reason="split")
+
+
+def expire(view: View, slot: SlotContext) -> list[Event]:
+    """Dispute what has waited `dispute_after` slots (rule 2)."""
+    due = []
+    for key, _ in view.items(keys.DEADLINE):
+        if key[len(keys.DEADLINE) : len(keys.DEADLINE) + 8] > keys.u64(slot.seq):
+            break
+        due.append(key)
+    events: list[Event] = []
+    for key in due:
+        submission_id = key[len(keys.DEADLINE) + 8 :]
+        pending = read(view, keys.Pending, keys.PENDING + submission_id)
+        if pending is not None:
+            disputed = Disputed(reason="timeout")
+            events.append(_end(view, slot, submission_id, pending, disputed))
+    return events
+
+
+def _end(
+    view: View,
+    slot: SlotContext,
+    submission_id: bytes,
+    pending: keys.Pending,
+    basis: Replicated | Disputed | Copy,
+) -> Ended:
+    submission = pending.submission
+    result = Result(
+        submission_id=submission_id,
+        hotkey=submission.hotkey,
+        uid=pending.uid,
+        challenge_id=submission.challenge_id,
+        challenge_version=pending.challenge_version,
+        epoch=slot.epoch,
+        admitted_seq=pending.admitted_seq,
+        settled_seq=slot.seq,
+        basis=basis,
+    )
+    view.delete(keys.PENDING + submission_id)
+    view.delete(_deadline_key(pending.admitted_seq + slot.dispute_after, submission_id))
+    write(view, keys.RESULT + submission_id, result)
+    if isinstance(basis, Replicated):
+        _raise_best(view, result, basis.score)
+    return Ended(result)
+
+
+def _raise_best(view: View, result: Result, score: int) -> None:
+    key = keys.best_key(result.epoch, result.challenge_id, result.uid)
+    best = read(view, keys.Best, key)
+    if best is None or score > best.score:
+        write(view, key, keys.Best(score=score, submission_id=result.submission_id))
+
+
+def best_scores(view: View, epoch: int) -> dict[str, dict[int, int]]:
+    """Return challenge id -> uid -> best settled score of an epoch (rule 4)."""
+    prefix = keys.BEST + keys.u64(epoch)
+    scores: dict[str, dict[int, int]] = {}
+    for key, data in view.items(prefix):
+        challenge_id = key[len(prefix) : -3].decode()
+        uid = int.from_bytes(key[-2:], "big")
+        scores.setdefault(challenge_id, {})[uid] = decode(keys.Best, data).score
+    return scores
+
+
+def unsettled(view: View) -> list[tuple[bytes, keys.Pending]]:
+    """Return the admitted submissions that wait for verdicts, as (id, pending)."""
+    prefix = keys.PENDING
+    return [(key[len(prefix) :], decode(keys.Pending, data)) for key, data in view.items(prefix)]

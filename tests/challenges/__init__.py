@@ -1,0 +1,1 @@
+"""Tests of the author kit and the example challenges."""

@@ -1,0 +1,1 @@
+"""The node process: command line, network, services and metrics."""

@@ -1,0 +1,31 @@
+"""Errors an operator may see. Each says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class NodeError(Exception):
+    """The node cannot go on; the message is meant for its operator."""
+
+
+class ConfigError(NodeError):
+    """A configuration, key or genesis file is missing or wrong."""
+
+
+class GenesisMismatchError(NodeError):
+    """The data folder belongs to another network."""
+
+    def __init__(self, path: Path, found: bytes, wanted: bytes) -> None:
+        super().__init__(
+            f"{path} holds data of network {found.hex()[:16]}, the genesis says "
+            f"{wanted.hex()[:16]}: use another state folder or the matching genesis"
+        )
+
+
+class ReplayError(NodeError):
+    """Executing a decided batch did not lead to the state that a quorum certified."""
+
+
+class TestnetError(NodeError):
+    """The local test network could not start or did not do its job."""

@@ -1,0 +1,147 @@
+"""Execution: the table from action to the pure function that applies it.
+
+No trio, no I/O. A batch is a list of typed actions, executed in order over one view of the replicated
+state. What does not apply is a no-op with a reason; it never fails a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chain.weights import aggregate, normal_form
+from consensus.validators import Voters
+from protocol.actions import RegistryChange
+from protocol.codec import digest_of
+from protocol.records.batch import Batch, Header
+from protocol.records.genesis import Parameters
+from protocol.records.result import Result
+from protocol.records.statement import Observation, Statement, VerdictItem
+from protocol.records.submission import SignedSubmission
+from protocol.records.weights import EpochWeights, WeightEntry, weights_key
+from protocol.view import View
+from registry import epochs, keys
+from registry.access import challenges, current_epoch, read, write
+from registry.catalog import apply_registry_change
+from registry.submissions import (
+    Admitted,
+    Ended,
+    Event,
+    NoOp,
+    SlotContext,
+    admit,
+    best_scores,
+    expire,
+    state_verdict,
+)
+
+
+@dataclass
+class Outcome:
+    """What executing one batch brought about."""
+
+    admitted: list[Admitted] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    weights: list[EpochWeights] = field(default_factory=list)
+    no_ops: list[NoOp] = field(default_factory=list)
+
+    def take(self, event: Event | None) -> None:
+        """File one event."""
+        if isinstance(event, Admitted):
+            self.admitted.append(event)
+        elif isinstance(event, Ended):
+            self.results.append(event.result)
+        elif isinstance(event, NoOp):
+            self.no_ops.append(event)
+
+
+def execute(
+    view: View, voters: Voters, parameters: Parameters, header: Header, batch: Batch
+) -> Outcome:
+    """Apply `batch` to `view` and return what happened.
+
+    A batch without actions changes nothing that is not due by its sequence number alone, so that
+    naming a pending state root does not make another one.
+    """
+    outcome = Outcome()
+    slot = SlotContext(
+        seq=header.seq,
+        digest=header.digest,
+        time_ms=epochs.network_time(view, voters, header.seq),
+        epoch=current_epoch(view),
+        dispute_after=parameters.dispute_after,
+    )
+    for event in expire(view, slot):
+        outcome.take(event)
+    if batch.actions:
+        write(view, keys.TIME, keys.Time(time_ms=slot.time_ms, seq=slot.seq))
+    for action in batch.actions:
+        if isinstance(action, Statement):
+            _apply_statement(view, voters, slot, action, outcome)
+        elif isinstance(action, RegistryChange):
+            reason = apply_registry_change(view, action)
+            if reason is not None:
+                outcome.no_ops.append(NoOp(reason, digest_of(action.content)))
+    return outcome
+
+
+def _apply_statement(
+    view: View, voters: Voters, slot: SlotContext, statement: Statement, outcome: Outcome
+) -> None:
+    header = statement.header
+    mark_key = keys.MARK + keys.u16(header.signer)
+    mark = read(view, keys.Mark, mark_key) or keys.Mark(counter=0, clock_ms=0)
+    if header.counter != mark.counter + 1:
+        outcome.no_ops.append(NoOp("counter", digest_of(header)))
+        return
+    write(view, mark_key, keys.Mark(counter=header.counter, clock_ms=header.clock_ms))
+    for item in statement.items:
+        if isinstance(item, SignedSubmission):
+            outcome.take(admit(view, _now(view, slot), item))
+        elif isinstance(item, VerdictItem):
+            outcome.take(state_verdict(view, voters, _now(view, slot), header.signer, item))
+        else:
+            _observe(view, voters, slot, header.signer, item, outcome)
+
+
+def _now(view: View, slot: SlotContext) -> SlotContext:
+    """Return the slot in the epoch that an observation earlier in the same batch may have begun."""
+    epoch = current_epoch(view)
+    if epoch == slot.epoch:
+        return slot
+    return SlotContext(
+        seq=slot.seq,
+        digest=slot.digest,
+        time_ms=slot.time_ms,
+        epoch=epoch,
+        dispute_after=slot.dispute_after,
+    )
+
+
+def _observe(
+    view: View,
+    voters: Voters,
+    slot: SlotContext,
+    signer: int,
+    item: Observation,
+    outcome: Outcome,
+) -> None:
+    answer = epochs.observe(view, voters, signer, item)
+    if isinstance(answer, str):
+        outcome.no_ops.append(NoOp(answer, item.block_hash))
+    elif answer is not None:
+        outcome.weights.append(_close_epoch(view, answer))
+
+
+def _close_epoch(view: View, observation: Observation) -> EpochWeights:
+    """End the epoch and store its weights: each miner's share of each challenge's emission."""
+    ended = epochs.close(view, observation)
+    emission = {entry.challenge_id: entry.emission for entry in challenges(view)}
+    vector = normal_form(aggregate(best_scores(view, ended), emission))
+    weights = EpochWeights(
+        epoch=ended,
+        block=observation.block,
+        block_hash=observation.block_hash,
+        vector=tuple(WeightEntry(uid=uid, weight=weight) for uid, weight in vector),
+    )
+    write(view, weights_key(ended), weights)
+    return weights

@@ -1,0 +1,186 @@
+"""The node's durable data behind one door: state, ledger, bodies and what receipts need.
+
+Rules:
+1. A decided batch, the state after it, its root and the proofs of its results go into one write
+   batch: after a crash all of it is there or none.
+2. The root after each slot is kept: batch n + W must name the root after n.
+3. A result's proof is taken when it settles, under the root of that slot, because the state tree
+   keeps only its newest version. The batch that certifies that root comes W slots later.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from consensus.validators import Voters
+from protocol.codec import ZERO_DIGEST, Digest, Record, U64, decode, encode
+from protocol.records.batch import Batch, Certificate
+from protocol.records.genesis import Genesis
+from protocol.records.result import Receipt, Result, result_key
+from protocol.records.weights import EpochWeights, weights_key
+from protocol.state_proof import StateProof
+from registry.access import current_epoch, read
+from registry.catalog import write_genesis
+from storage.blobs import BlobStore
+from storage.database import Column, Database, WriteBatch
+from storage.ledger import Ledger
+from storage.state import StateTree
+from validator_node.errors import GenesisMismatchError
+from validator_node.execution import Outcome, execute
+
+_NETWORK_KEY = b"network-id"
+
+
+class ProvenResult(Record):
+    """A result's proof under the state root after slot `seq`."""
+
+    seq: U64
+    state_root: Digest
+    proof: StateProof
+
+
+class Store:
+    """Everything a node keeps but its journal and its keys."""
+
+    def __init__(self, database: Database, genesis: Genesis) -> None:
+        self.database = database
+        self.genesis = genesis
+        self.voters = Voters(genesis.validators, genesis.network_id)
+        self.tree = StateTree(database)
+        self.ledger = Ledger(database)
+        self.blobs = BlobStore(database)
+        self._batch = WriteBatch()
+
+    @classmethod
+    def open(cls, path: Path, genesis: Genesis) -> Self:
+        """Open the database at `path`, filled with the genesis if it is new.
+
+        Raises `GenesisMismatchError` if it belongs to another network, and the errors of `Database.open`.
+        """
+        database = Database.open(path)
+        try:
+            known = database.get(Column.META, _NETWORK_KEY)
+            if known is not None and known != genesis.network_id:
+                raise GenesisMismatchError(path, known, genesis.network_id)
+            store = cls(database, genesis)
+            if known is None:
+                store._write_genesis()
+        except BaseException:
+            database.close()
+            raise
+        return store
+
+    def _write_genesis(self) -> None:
+        batch = WriteBatch()
+        with self.tree.view() as view:
+            write_genesis(view, self.genesis)
+            root = self.tree.commit(view, batch)
+        self.ledger.anchor(batch, 0, self.genesis.network_id)
+        batch.put(Column.META, _NETWORK_KEY, self.genesis.network_id)
+        batch.put(Column.ROOTS, _seq_key(0), root)
+        self.database.write(batch)
+
+    def close(self) -> None:
+        """Close the database; what was not flushed is dropped, as in a crash."""
+        self.database.close()
+
+    # --- the chain of batches ----------------------------------------------------------------
+
+    @property
+    def height(self) -> int:
+        """The last executed slot."""
+        tip = self.ledger.tip()
+        return tip[0] if tip else 0
+
+    @property
+    def chain_hash(self) -> bytes:
+        """The digest of the last executed slot; the network id at genesis."""
+        tip = self.ledger.tip()
+        return tip[1] if tip else ZERO_DIGEST
+
+    def certificate_at(self, seq: int) -> Certificate | None:
+        """Return the commit certificate of a decided slot."""
+        entry = self.ledger.get(seq)
+        return None if entry is None else decode(Certificate, entry.certificate)
+
+    def batch_at(self, seq: int) -> tuple[Batch, Certificate] | None:
+        """Return a decided slot's batch and certificate, or None."""
+        entry = self.ledger.get(seq)
+        if entry is None:
+            return None
+        return decode(Batch, entry.body), decode(Certificate, entry.certificate)
+
+    def root_after(self, seq: int) -> bytes | None:
+        """Return the state root after slot `seq` (genesis for 0 and below), or None."""
+        key = _seq_key(max(seq, 0))
+        return self.database.get(Column.ROOTS, key, batch=self._open_batch())
+
+    def apply(self, batch: Batch, certificate: Certificate) -> Outcome:
+        """Execute the next decided batch. Durable after `flush`; reads see it at once."""
+        header = certificate.header
+        pending = self._open_batch()
+        with self.tree.view() as view:
+            outcome = execute(view, self.voters, self.genesis.parameters, header, batch)
+            root = self.tree.commit(view, pending)
+        self.ledger.put(pending, header.seq, header.digest, encode(batch), encode(certificate))
+        pending.put(Column.ROOTS, _seq_key(header.seq), root)
+        for result in outcome.results:
+            proven = ProvenResult(
+                seq=header.seq,
+                state_root=root,
+                proof=self.tree.prove(result_key(result.submission_id)),
+            )
+            pending.put(Column.PROOFS, result.submission_id, encode(proven))
+        return outcome
+
+    def put_body(self, digest: bytes, body: bytes) -> None:
+        """Keep a submission's body, by its hash. Durable after `flush`."""
+        self.blobs.put(self._open_batch(), digest, body)
+
+    def flush(self) -> None:
+        """Make everything since the last flush durable."""
+        if len(self._batch):
+            self.database.write(self._batch)
+            self._batch = WriteBatch()
+
+    def _open_batch(self) -> WriteBatch:
+        return self._batch
+
+    # --- what people ask for -----------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in which results count now."""
+        return current_epoch(self.tree.view())
+
+    def result(self, submission_id: bytes) -> Result | None:
+        """Return a submission's result, or None if it has not ended."""
+        return read(self.tree.view(), Result, result_key(submission_id))
+
+    def weights(self, epoch: int) -> EpochWeights | None:
+        """Return the weights of a closed epoch."""
+        return read(self.tree.view(), EpochWeights, weights_key(epoch))
+
+    def receipt(self, submission_id: bytes) -> Receipt | None:
+        """Return the receipt of a settled submission; None until its root is certified."""
+        result = self.result(submission_id)
+        data = self.database.get(Column.PROOFS, submission_id, batch=self._open_batch())
+        if result is None or data is None:
+            return None
+        proven = decode(ProvenResult, data)
+        certifying = self.batch_at(proven.seq + self.genesis.parameters.window)
+        if certifying is None:
+            return None
+        batch, certificate = certifying
+        return Receipt(
+            result=result,
+            state_root=proven.state_root,
+            state_proof=proven.proof,
+            root_path=batch.state_root_path(),
+            certificate=certificate,
+        )
+
+
+def _seq_key(seq: int) -> bytes:
+    return seq.to_bytes(8, "big")
