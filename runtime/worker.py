@@ -1,0 +1,119 @@
+"""The worker process: `python -m runtime.worker`, jobs in on stdin, outcomes out on stdout.
+
+Rules:
+1. It ends when stdin closes, and ignores SIGINT: Ctrl-C in a terminal reaches the whole group, but
+   the node decides when its workers end.
+2. Only frames go to stdout. The descriptor is moved away at the start, so that a stray print lands
+   on stderr and cannot break the framing.
+3. It fails closed: an exception ctypes could only print (a callback that failed outside its guard)
+   ends the process, and the pool makes a fault of it.
+4. It imports no trio and does one thing at a time: a small process that starts fast.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from typing import BinaryIO
+
+from protocol.errors import DecodeError
+from runtime import wire
+from runtime.errors import Fault, FaultReason
+from runtime.job import EvaluationJob
+from runtime.sandbox import Sandbox
+
+EXIT_UNRAISABLE = 70
+
+
+class Connection:
+    """The framed pipe to the pool."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source = source
+        self._sink = sink
+
+    def receive(self) -> wire.Request | None:
+        """Return the next request, None at the end of input."""
+        prefix = self._source.read(wire.LENGTH_BYTES)
+        if len(prefix) < wire.LENGTH_BYTES:
+            return None
+        size = wire.frame_size(prefix)
+        payload = self._source.read(size)
+        return wire.read_request(payload) if len(payload) == size else None
+
+    def send(self, reply: wire.Reply) -> None:
+        """Write one frame at once."""
+        self._sink.write(wire.frame(reply))
+        self._sink.flush()
+
+
+def serve(connection: Connection, sandbox: Sandbox) -> None:
+    """Answer requests until the input ends."""
+    connection.send(wire.Ready(engine_id=sandbox.engine_id))
+    while True:
+        request = connection.receive()
+        if request is None:
+            return
+        if isinstance(request, wire.Module):
+            raise DecodeError("a module came where a job was expected")
+        connection.send(_answer(connection, sandbox, request.job))
+
+
+def _answer(connection: Connection, sandbox: Sandbox, job: EvaluationJob) -> wire.Reply:
+    try:
+        if job.module_hash not in sandbox:
+            _fetch(connection, sandbox, job.module_hash)
+        return wire.done(job.job_id, sandbox.evaluate(job))
+    except Fault as fault:
+        detail = fault.detail[: wire.MAX_DETAIL_CHARS]
+        return wire.Failed(job_id=job.job_id, reason=fault.reason, detail=detail)
+
+
+def _fetch(connection: Connection, sandbox: Sandbox, module_hash: bytes) -> None:
+    connection.send(wire.Need(module_hash=module_hash))
+    answer = connection.receive()
+    if answer is None:
+        raise EOFError("the pool went away instead of sending a module")
+    if isinstance(answer, wire.Run):
+        raise DecodeError("a job came where a module was expected")
+    if answer.body is None:
+        raise Fault(FaultReason.MODULE_MISSING, module_hash.hex())
+    if sandbox.load(answer.body) != module_hash:
+        raise Fault(FaultReason.MODULE_MISSING, f"{module_hash.hex()}: bytes of another hash")
+    connection.send(wire.Compiled())
+
+
+def _take_pipes() -> Connection:
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return Connection(source, sink)
+
+
+def _end(unraisable: sys.UnraisableHookArgs) -> None:
+    sys.__unraisablehook__(unraisable)
+    os._exit(EXIT_UNRAISABLE)
+
+
+def main() -> int:
+    """Run the worker; return its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a core would hold submissions
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.unraisablehook = _end
+    connection = _take_pipes()
+    try:
+        with Sandbox() as sandbox:
+            serve(connection, sandbox)
+    except (BrokenPipeError, EOFError):
+        return 0  # the node is gone; there is nobody to tell
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""One worker process as the pool sees it: start, ask, kill.
+
+Rules:
+1. Used by one task. After any exception from `ask` or `receive`, cancellation included, the pipe
+   may hold half a frame: the only thing left to do is `kill`.
+2. `kill` always reaps the process, also inside a cancelled scope.
+3. The environment is made here, not inherited: a worker sees no secret of the node's.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import trio
+
+from protocol.errors import ProtocolError
+from runtime import wire
+from runtime.errors import FaultReason
+
+COMMAND = (sys.executable, "-P", "-s", "-m", "runtime.worker")
+READ_BYTES = 65_536
+
+
+class WorkerLost(Exception):  # noqa: N818 - says what happened, as the fault it becomes
+    """The worker cannot be used any more; `reason` is the fault of the job in hand."""
+
+    def __init__(self, text: str, reason: FaultReason = FaultReason.WORKER_LOST) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = [root, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PATH": os.defpath, "LC_ALL": "C.UTF-8"}
+
+
+class WorkerProcess:
+    """A child running `runtime.worker`, with framed pipes."""
+
+    def __init__(self) -> None:
+        self._process: trio.Process | None = None
+        self._buffer = bytearray()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start the process. Raises `OSError`."""
+        self._process = await trio.lowlevel.open_process(
+            list(COMMAND), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
+        )
+
+    async def ask(self, request: bytes, limit_s: float) -> wire.Reply:
+        """Write a frame (or nothing) and return the next reply.
+
+        Raises `WorkerLost`: reason deadline when no reply came in `limit_s`, worker_lost otherwise.
+        """
+        with trio.move_on_after(limit_s):
+            await self._write(request)
+            try:
+                return await self.receive()
+            except (ProtocolError, ValueError) as error:
+                raise WorkerLost(f"nonsense from the worker: {error}") from error
+        raise WorkerLost(f"no answer in {limit_s:g} s", FaultReason.DEADLINE)
+
+    async def receive(self) -> wire.Reply:
+        """Return the next reply.
+
+        Raises `WorkerLost` at the end, `ValueError` or `ProtocolError` for what is no reply.
+        """
+        buffer = self._buffer
+        while True:
+            if len(buffer) >= wire.LENGTH_BYTES:
+                end = wire.LENGTH_BYTES + wire.frame_size(bytes(buffer[: wire.LENGTH_BYTES]))
+                if len(buffer) >= end:
+                    payload = bytes(buffer[wire.LENGTH_BYTES : end])
+                    del buffer[:end]
+                    return wire.read_reply(payload)
+            buffer += await self._read()
+
+    async def kill(self) -> None:
+        """End the process, if it runs, and reap it."""
+        process, self._process = self._process, None
+        self._buffer.clear()
+        if process is None:
+            return
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    await stream.aclose()
+
+    async def _write(self, data: bytes) -> None:
+        # straight to the descriptor (trio made it non-blocking): a stream's send_all and
+        # receive_some each add a turn of the event loop, half the cost of a small job
+        descriptor = self._descriptor(0)
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(descriptor)
+            except BrokenPipeError as error:
+                raise WorkerLost("the worker died") from error
+
+    async def _read(self) -> bytes:
+        descriptor = self._descriptor(1)
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            try:
+                data = os.read(descriptor, READ_BYTES)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise WorkerLost("the worker died")
+            return data
+
+    def _descriptor(self, number: int) -> int:
+        assert self._process is not None
+        stream = (self._process.stdin, self._process.stdout)[number]
+        assert isinstance(stream, trio.lowlevel.FdStream)
+        return stream.fileno()
