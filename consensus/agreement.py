@@ -41,9 +41,7 @@ def propose(core: Core, batch: Batch) -> None:
     parent = core.digest_at(seq - 1)
     if parent is None:
         raise AssertionError(f"slot {seq - 1} is accepted but has no digest")
-    header = Header(
-        epoch=core.voters.epoch, seq=seq, parent=parent, body_root=batch.body_root()
-    )
+    header = Header(epoch=core.voters.epoch, seq=seq, parent=parent, body_root=batch.body_root())
     accept(core, header)
     core.slot(seq).bodies[header.digest] = batch
     vote = core.make_vote(VoteKind.PREPARE, seq, header.digest)

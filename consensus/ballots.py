@@ -52,4 +52,6 @@ class Ballots:
 
     def choices(self) -> list[tuple[int, bytes]]:
         """Return the distinct (view, digest) pairs voted for, in a fixed order."""
-        return sorted({(v.view, v.digest) for views in self._votes.values() for v in views.values()})
+        return sorted(
+            {(v.view, v.digest) for views in self._votes.values() for v in views.values()}
+        )

@@ -48,7 +48,7 @@ from consensus.patience import Patience
 from consensus.recovery import restore
 from consensus.validators import Voters
 from protocol.errors import ProtocolError
-from protocol.records.batch import Certificate
+from protocol.records.batch import Batch, Certificate
 from protocol.records.genesis import Parameters
 
 
@@ -90,6 +90,16 @@ class Engine:
     def open_slot(self) -> int | None:
         """The slot this replica may propose for now, or None."""
         return agreement.open_slot(self.core)
+
+    @property
+    def in_flight(self) -> list[Batch]:
+        """The batches above the height that this view has accepted or that are decided, in order."""
+        found = []
+        for _, slot in sorted(self.core.slots.items()):
+            digest = slot.decided.header.digest if slot.decided else slot.accepted
+            if digest is not None and digest in slot.bodies:
+                found.append(slot.bodies[digest])
+        return found
 
     def wants(self, message: Message) -> bool:
         """Return whether a message could change anything, before any signature is verified."""

@@ -132,7 +132,5 @@ class DecidedSlot(Record, tag="decided"):
     certificate: Certificate
 
 
-Message = (
-    Vote | PrePrepare | ViewChange | NewView | Status | FetchBatch | BatchBody | DecidedSlot
-)
+Message = Vote | PrePrepare | ViewChange | NewView | Status | FetchBatch | BatchBody | DecidedSlot
 """Everything the engine receives and sends, told apart by tag."""

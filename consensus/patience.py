@@ -37,10 +37,14 @@ class Patience:
     def is_open(self) -> bool:
         """Return whether a decision is owed: work pends or a slot is undecided or unexecuted."""
         core = self._core
-        return core.pending or core.height < core.tip_seq or any(
-            slot.accepted is not None or slot.proposal is not None
-            for seq, slot in core.slots.items()
-            if seq > core.tip_seq
+        return (
+            core.pending
+            or core.height < core.tip_seq
+            or any(
+                slot.accepted is not None or slot.proposal is not None
+                for seq, slot in core.slots.items()
+                if seq > core.tip_seq
+            )
         )
 
     def update(self) -> None:

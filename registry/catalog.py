@@ -32,5 +32,7 @@ def apply_registry_change(view: View, change: RegistryChange) -> str | None:
         return "sequence"
     challenge = change.content.challenge
     write(view, keys.CHALLENGE + challenge.challenge_id.encode(), challenge)
-    write(view, keys.REGISTRY, keys.RegistryMark(owner=mark.owner, sequence=change.content.sequence))
+    write(
+        view, keys.REGISTRY, keys.RegistryMark(owner=mark.owner, sequence=change.content.sequence)
+    )
     return None

@@ -27,5 +27,14 @@ class ReplayError(NodeError):
     """Executing a decided batch did not lead to the state that a quorum certified."""
 
 
+class BodyMissingError(NodeError):
+    """No validator could be asked for a submission's body; it is tried again."""
+
+    reason = "body_missing"
+
+    def __init__(self, body_hash: bytes) -> None:
+        super().__init__(f"no connected validator has body {body_hash.hex()[:16]}")
+
+
 class TestnetError(NodeError):
     """The local test network could not start or did not do its job."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from consensus.validators import Voters
-from protocol.codec import ZERO_DIGEST, Digest, Record, U64, decode, encode
+from protocol.codec import ZERO_DIGEST, Record, U64, decode, encode
 from protocol.records.batch import Batch, Certificate
 from protocol.records.genesis import Genesis
 from protocol.records.result import Receipt, Result, result_key
@@ -36,7 +36,6 @@ class ProvenResult(Record):
     """A result's proof under the state root after slot `seq`."""
 
     seq: U64
-    state_root: Digest
     proof: StateProof
 
 
@@ -128,7 +127,6 @@ class Store:
         for result in outcome.results:
             proven = ProvenResult(
                 seq=header.seq,
-                state_root=root,
                 proof=self.tree.prove(result_key(result.submission_id)),
             )
             pending.put(Column.PROOFS, result.submission_id, encode(proven))
@@ -175,9 +173,8 @@ class Store:
         batch, certificate = certifying
         return Receipt(
             result=result,
-            state_root=proven.state_root,
             state_proof=proven.proof,
-            root_path=batch.state_root_path(),
+            body=batch.commitment(),
             certificate=certificate,
         )
 

@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from protocol.actions import Action
-from protocol.codec import U64, Digest, Record, Signature, digest_of, encode
-from protocol.merkle import MerklePath, merkle_path, merkle_root
+from protocol.codec import U32, U64, Digest, Record, Signature, digest_of, encode
+from protocol.merkle import merkle_root
 from protocol.records.validators import MAX_VALIDATORS
 
 MAX_BATCH_ITEMS = 1024
@@ -32,17 +32,30 @@ class Batch(Record):
     """The replicated state's root after the batch W slots earlier (genesis before that)."""
     actions: Annotated[tuple[Action, ...], Meta(max_length=MAX_BATCH_ITEMS)]
 
-    def leaves(self) -> list[bytes]:
-        """Return the Merkle leaves of the body: the state root, then each action."""
-        return [self.state_root, *(encode(action) for action in self.actions)]
+    def commitment(self) -> BodyCommitment:
+        """Return what the header's body root commits to."""
+        return BodyCommitment(
+            state_root=self.state_root,
+            action_count=len(self.actions),
+            actions_root=merkle_root([encode(action) for action in self.actions]),
+        )
 
     def body_root(self) -> bytes:
-        """Return the Merkle root that the header names."""
-        return merkle_root(self.leaves())
+        """Return the digest of the commitment, which the header names."""
+        return digest_of(self.commitment())
 
-    def state_root_path(self) -> MerklePath:
-        """Return the path from the named state root to the body root."""
-        return merkle_path(self.leaves(), 0)
+
+class BodyCommitment(Record):
+    """A body in three fields, so that a receipt can show the state root without the actions.
+
+    The count stands beside the Merkle root because the root alone does not bind it: a path could
+    otherwise be valid under two counts.
+    """
+
+    state_root: Digest
+    action_count: U32
+    actions_root: Digest
+    """Merkle root over the canonical bytes of the actions."""
 
 
 class Header(Record):

@@ -1,6 +1,6 @@
 """Results: how a submission ended, as the replicated state holds it, and the receipt that proves it.
 
-A receipt is self-contained: result -> state proof -> state root -> Merkle path -> batch header ->
+A receipt is self-contained: result -> state proof -> state root -> batch body -> batch header ->
 commit certificate -> validator set. Its bytes are canonical, and its certificate holds no signature
 that could be left out, so no byte of it can be changed without breaking it.
 """
@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from protocol.codec import U16, U32, U64, Digest, Name, PublicKey, Record
-from protocol.merkle import MerklePath
-from protocol.records.batch import Certificate
+from protocol.records.batch import BodyCommitment, Certificate
 from protocol.records.challenge import MAX_SCORE
 from protocol.state_proof import StateProof
 
@@ -57,11 +56,10 @@ class Receipt(Record):
     """Proof of one result for anyone who has the genesis."""
 
     result: Result
-    state_root: Digest
     state_proof: StateProof
     """Path of the result in the replicated state."""
-    root_path: MerklePath
-    """Path of the state root in the body of the certified batch."""
+    body: BodyCommitment
+    """The certified batch's body; it names the state root."""
     certificate: Certificate
 
 

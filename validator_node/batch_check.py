@@ -1,0 +1,109 @@
+"""What makes a statement or a batch objectively invalid (consensus.md 5 and 14).
+
+Validity does not depend on replicated state: it is form, size, signatures and duplicates within the
+batch, and besides the state root that the batch must name, which follows from its ancestors. What only
+the state can decide is a no-op at execution.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from consensus.validators import Voters
+from protocol.actions import RegistryChange
+from protocol.codec import digest_of, encode, sha256
+from protocol.errors import ProtocolError
+from protocol.identity import verify_consensus
+from protocol.records.batch import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batch
+from protocol.records.statement import Statement, statement_payload
+from protocol.records.submission import SignedSubmission
+
+MEMO_SIZE = 65_536
+
+
+class Memo:
+    """A bounded set of what was verified before; the oldest entry goes first."""
+
+    def __init__(self, size: int = MEMO_SIZE) -> None:
+        self._size = size
+        self._entries: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, entry: bytes) -> bool:
+        return entry in self._entries
+
+    def add(self, entry: bytes) -> None:
+        """Remember an entry."""
+        self._entries[entry] = None
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+
+class InvalidBatchError(ProtocolError):
+    """A batch that an honest validator rejects."""
+
+    reason = "invalid_batch"
+
+
+class Checker:
+    """Verifies statements and batches, each signature once."""
+
+    def __init__(self, voters: Voters, network_id: bytes) -> None:
+        self._voters = voters
+        self._network_id = network_id
+        self._statements = Memo()
+        self._submissions = Memo()
+
+    def check_submission(self, signed: SignedSubmission) -> None:
+        """Raise `SignatureError` unless the miner signed the submission for this network."""
+        known = sha256(encode(signed))
+        if known in self._submissions:
+            return
+        signed.verify(self._network_id)
+        self._submissions.add(known)
+
+    def check_statement(self, statement: Statement) -> None:
+        """Raise a `ProtocolError` unless the statement and everything in it is signed."""
+        header = statement.header
+        known = sha256(encode(statement))
+        if known in self._statements:
+            return
+        if header.epoch != self._voters.epoch or header.signer >= len(self._voters):
+            raise InvalidBatchError(f"statement of validator {header.signer}, epoch {header.epoch}")
+        statement.check_root()
+        key = self._voters.key(header.signer)
+        payload = statement_payload(self._voters.domain, header, key)
+        if not verify_consensus(key, payload, statement.signature):
+            raise InvalidBatchError(
+                f"statement {header.counter}: validator {header.signer} did not sign it"
+            )
+        for item in statement.items:
+            if isinstance(item, SignedSubmission):
+                self.check_submission(item)
+        self._statements.add(known)
+
+    def check_batch(self, batch: Batch, expected_root: bytes) -> None:
+        """Raise a `ProtocolError` that says why the batch is invalid."""
+        if batch.state_root != expected_root:
+            raise InvalidBatchError(
+                f"names state root {batch.state_root.hex()[:12]}, here it is "
+                f"{expected_root.hex()[:12]}"
+            )
+        size = len(encode(batch))
+        if size > MAX_BATCH_BYTES:
+            raise InvalidBatchError(f"{size} bytes, the limit is {MAX_BATCH_BYTES}")
+        items = 0
+        seen = set()
+        for action in batch.actions:
+            if isinstance(action, Statement):
+                items += len(action.items)
+                origin = (b"statement", action.header.signer, action.header.counter)
+                self.check_statement(action)
+            elif isinstance(action, RegistryChange):
+                items += 1
+                origin = (digest_of(action.content), 0, action.content.sequence)
+                action.verify(self._network_id)
+            if origin in seen:
+                raise InvalidBatchError(f"holds {origin[0].decode('ascii', 'replace')} twice")
+            seen.add(origin)
+        if items > MAX_BATCH_ITEMS:
+            raise InvalidBatchError(f"{items} items, the limit is {MAX_BATCH_ITEMS}")

@@ -1,0 +1,72 @@
+"""Entry point: commands, and one clear line for every error an operator can mend."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from validator_node.cli import receipt, testnet
+from validator_node.errors import NodeError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(receipt.app, name="receipt")
+app.command("testnet")(testnet.testnet)
+app.command("mine", hidden=True)(testnet.mine)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option(help="TOML configuration of this node")],
+    log_file: Annotated[
+        Path | None, typer.Option(help="JSON log file; default: readable lines on stderr")
+    ] = None,
+) -> None:
+    """Run a validator node until SIGINT or SIGTERM."""
+    import trio  # noqa: PLC0415 - the help page need not load the node
+
+    from validator_node.config import load_config  # noqa: PLC0415
+    from validator_node.logs import configure  # noqa: PLC0415
+    from validator_node.node import run_node  # noqa: PLC0415
+
+    loaded = load_config(config)
+    configure(log_file)
+    trio.run(run_node, loaded)
+
+
+@app.command()
+def version() -> None:
+    """Show the version and the evaluation engine's id, which a network pins."""
+    from importlib.metadata import version as package_version  # noqa: PLC0415
+
+    from runtime.engine import engine_id  # noqa: PLC0415
+
+    typer.echo(f"validator-node {package_version('validator-node')}")
+    typer.echo(f"engine {engine_id().hex()}")
+
+
+def _only_error(error: BaseException) -> BaseException:
+    """Return the one error inside nested groups."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def main() -> None:
+    """Run the command line; exit 1 with one line for an error that its user can mend."""
+    try:
+        app()
+    except (Exception, BaseExceptionGroup) as group:
+        error = _only_error(group)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(130)
+        if not isinstance(error, NodeError):
+            from validator_node.network.errors import NetworkError  # noqa: PLC0415
+            from storage.errors import StorageError  # noqa: PLC0415
+
+            if not isinstance(error, NetworkError | StorageError):
+                raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,114 @@
+"""`validator-node receipt`: fetch a receipt from any node, verify one offline."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+
+from consensus.receipts import verify_receipt
+from consensus.validators import Voters
+from protocol.codec import decode
+from protocol.errors import ProtocolError
+from protocol.identity import ss58_of, verify_consensus
+from protocol.records.result import Replicated, Result
+from validator_node.config import load_genesis
+from validator_node.errors import ConfigError, NodeError
+
+app = typer.Typer(no_args_is_help=True, help="Receipts: fetch, verify.")
+
+
+class ReceiptError(NodeError):
+    """A receipt that does not hold, or that a node does not have."""
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="the receipt, as a node served it")],
+    genesis: Annotated[Path, typer.Option(help="the network's genesis file")],
+) -> None:
+    """Verify a receipt offline, with the validator set of the genesis alone."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"receipt {file}: {error.strerror}") from error
+    loaded = load_genesis(genesis)
+    voters = Voters(loaded.validators, loaded.network_id)
+    try:
+        receipt = verify_receipt(data, voters, verify_consensus)
+    except ProtocolError as error:
+        raise ReceiptError(f"{file} is not a valid receipt: {error}") from error
+    certificate = receipt.certificate
+    typer.echo("valid")
+    for line in describe(receipt.result):
+        typer.echo(line)
+    typer.echo(f"certified by slot {certificate.header.seq}, view {certificate.view}")
+    typer.echo(f"batch {certificate.header.digest.hex()}")
+
+
+def describe(result: Result) -> list[str]:
+    """Return a result as readable lines."""
+    lines = [
+        f"submission {result.submission_id.hex()}",
+        f"miner {ss58_of(result.hotkey)} (uid {result.uid})",
+        f"challenge {result.challenge_id} version {result.challenge_version}",
+        f"epoch {result.epoch}, admitted in slot {result.admitted_seq}, "
+        f"settled in slot {result.settled_seq}",
+    ]
+    basis = result.basis
+    if isinstance(basis, Replicated):
+        lines.append(f"outcome {basis.outcome_class}, score {basis.score}")
+        lines.append(f"verdict {basis.verdict_hash.hex()}")
+    else:
+        lines.append(f"no score: {basis}")
+    return lines
+
+
+@app.command()
+def fetch(
+    submission_id: Annotated[str, typer.Argument(help="submission id, 64 hex digits")],
+    node: Annotated[str, typer.Option(help="multiaddr of any node, with /p2p/ peer id")],
+    out: Annotated[Path, typer.Option(help="where to write the receipt")],
+    host: Annotated[str, typer.Option(help="local address to listen on")] = "127.0.0.1",
+) -> None:
+    """Fetch the receipt of a submission from a node and write its bytes to a file."""
+    try:
+        wanted = bytes.fromhex(submission_id)
+    except ValueError as error:
+        raise ReceiptError(f"{submission_id!r} is not hexadecimal") from error
+    trio.run(_fetch, wanted, node, out, host)
+
+
+async def _fetch(wanted: bytes, node: str, out: Path, host: str) -> None:
+    from validator_node.network.network import NetworkConfig, open_network  # noqa: PLC0415
+    from validator_node.queries import (  # noqa: PLC0415
+        DEADLINE_S,
+        MAX_RECEIPT_REPLY_BYTES,
+        RECEIPT_PROTOCOL,
+        ReceiptReply,
+    )
+
+    config = NetworkConfig(
+        seed=secrets.token_bytes(32), listen_host=host, listen_port=0, bootstrap=(node,)
+    )
+    async with open_network(config) as network:
+        with trio.move_on_after(DEADLINE_S) as waiting:
+            await network.wait_connected(1)
+        if waiting.cancelled_caught:
+            raise ReceiptError(f"{node} did not answer within {DEADLINE_S:g} s")
+        data = await network.request(
+            node.rsplit("/p2p/", 1)[-1],
+            RECEIPT_PROTOCOL,
+            wanted,
+            deadline_s=DEADLINE_S,
+            max_reply_bytes=MAX_RECEIPT_REPLY_BYTES,
+        )
+    reply = decode(ReceiptReply, data)
+    if not reply.receipt:
+        reason = f" ({reply.reason})" if reply.reason else ""
+        raise ReceiptError(f"no receipt: the submission is {reply.state}{reason} at this node")
+    out.write_bytes(reply.receipt)
+    typer.echo(f"{out}: {len(reply.receipt)} bytes")

@@ -1,0 +1,327 @@
+"""The driver: performs the engine's effects in order, on real disks, links and clocks.
+
+Rules:
+1. All inputs pass through one bounded queue and are stepped by one task. One *turn* takes everything
+   that waits, steps the engine, and performs the effects.
+2. Every `Persist` of a turn is on the disk (one write, one fsync) before anything of that turn is sent.
+3. Everything a turn has for a peer leaves in one frame; votes inside keep their own signatures.
+4. A batch is judged only when the state root it must name is known here; until then it is parked.
+5. A batch closes `BATCH_INTERVAL_S` after the first thing that waits for it, or when it is full.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from consensus import effects as fx
+from consensus import inputs
+from consensus.engine import Engine
+from consensus.messages import BatchBody, DecidedSlot
+from protocol.errors import ProtocolError
+from protocol.records.batch import Batch, Certificate, Header
+from protocol.records.statement import Statement
+from validator_node.batch_check import Checker
+from validator_node.execution import Outcome
+from validator_node.journal_bridge import SigningJournal
+from validator_node.latency import Latencies
+from validator_node.outbox import Outbox
+from validator_node.statements import StatementPool
+from validator_node.store import Store
+
+BATCH_INTERVAL_S = 0.05
+QUEUE_LIMIT = 4096
+TURN_LIMIT = 512
+RELAY_LIMIT = 32
+FLOOR_EVERY = 64
+
+log = structlog.get_logger(__name__)
+
+OnExecuted = Callable[[Header, Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStatement:
+    """A statement of this validator: durable first, then sent to everybody."""
+
+    statement: Statement
+
+
+Turn = inputs.Input | Statement | OwnStatement
+
+
+class ConsensusDriver:
+    """Runs one engine. Make it, subscribe, then run `run` in the node's nursery."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        journal: SigningJournal,
+        checker: Checker,
+        pool: StatementPool,
+        outbox: Outbox,
+    ) -> None:
+        self.engine = engine
+        self.refused: Counter[str] = Counter()
+        self.no_ops: Counter[str] = Counter()
+        self.evidence: list[fx.Report] = []
+        self.latencies = Latencies()
+        self._store = store
+        self._journal = journal
+        self._checker = checker
+        self.pool = pool
+        self._outbox = outbox
+        self._send, self._receive = trio.open_memory_channel[Turn](QUEUE_LIMIT)
+        self._timers: dict[inputs.Timer, float] = {}
+        self._parked: list[fx.CheckBatch] = []
+        self._listeners: list[OnExecuted] = []
+        self._close_at: float | None = None
+        self._last_action_seq = self._find_last_action_seq()
+        self._pending = False
+
+    def subscribe(self, listener: OnExecuted) -> None:
+        """Call `listener` after each executed batch, from the driver's task."""
+        self._listeners.append(listener)
+
+    # --- what comes in -----------------------------------------------------------------------
+
+    def offer(self, item: Turn) -> bool:
+        """Queue an input; return False (and count) if the queue is full."""
+        try:
+            self._send.send_nowait(item)
+        except trio.WouldBlock:
+            self.refused["queue_full"] += 1
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Run turns for ever."""
+        for statement in self._journal.remembered.statements:
+            self.pool.add(statement)
+        await self._turn(deque([inputs.WorkPending(self._has_work())]))
+        while True:
+            turn = await self._next_inputs()
+            await self._turn(turn)
+
+    async def _next_inputs(self) -> deque[Turn]:
+        deadlines = [*self._timers.values()]
+        if self._close_at is not None:
+            deadlines.append(self._close_at)
+        turn: deque[Turn] = deque()
+        with trio.move_on_at(min(deadlines, default=float("inf"))):
+            turn.append(await self._receive.receive())
+        while len(turn) < TURN_LIMIT:
+            try:
+                turn.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                break
+        now = trio.current_time()
+        for timer in [timer for timer, at in self._timers.items() if at <= now]:
+            del self._timers[timer]
+            turn.append(inputs.TimerFired(timer))
+            if timer is inputs.Timer.RESEND:
+                self._relay()
+        return turn
+
+    # --- one turn ----------------------------------------------------------------------------
+
+    async def _turn(self, turn: deque[Turn]) -> None:
+        while turn:
+            effects: list[fx.Effect] = []
+            said: list[Statement] = []
+            while turn:
+                item = turn.popleft()
+                if isinstance(item, OwnStatement):
+                    self._journal.append_statement(item.statement)
+                    said.append(item.statement)
+                    item = item.statement
+                effects.extend(self._step(item))
+            await self._persist(effects)
+            for statement in said:
+                self._outbox.broadcast(statement)
+            for effect in effects:
+                answer = self._perform(effect)
+                if answer is not None:
+                    turn.append(answer)
+            turn.extend(self._judge_parked())
+            if not turn:
+                turn.extend(self._propose())
+        self._store.flush()
+        self._outbox.flush()
+
+    def _step(self, item: inputs.Input | Statement) -> list[fx.Effect]:
+        if not isinstance(item, Statement):
+            return self.engine.step(item)
+        header = item.header
+        if header.signer >= len(self._store.voters):
+            self.refused["unknown_signer"] += 1
+            return []
+        if not self.pool.wants(header.signer, header.counter):
+            return []
+        try:
+            self._checker.check_statement(item)
+        except ProtocolError as error:
+            self.refused[error.reason] += 1
+            return []
+        self.pool.add(item)
+        return self._tell_pending()
+
+    async def _persist(self, effects: list[fx.Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, fx.Persist):
+                self._journal.append(effect)
+        if self._journal.is_dirty:
+            await trio.to_thread.run_sync(self._journal.sync)
+
+    def _perform(self, effect: fx.Effect) -> Turn | None:
+        match effect:
+            case fx.Broadcast(message):
+                self._outbox.broadcast(message)
+            case fx.Send(peer, message):
+                self._outbox.send(peer, message)
+            case fx.SendDecided(peer, first, last):
+                self._send_decided(peer, first, last)
+            case fx.SendBody(peer, seq, digest):
+                self._send_body(peer, seq, digest)
+            case fx.CheckBatch():
+                self._parked.append(effect)
+            case fx.Decide(batch, certificate):
+                return self._execute(batch, certificate)
+            case fx.SetTimer(timer, delay_ms):
+                self._timers[timer] = trio.current_time() + delay_ms / 1000
+            case fx.CancelTimer(timer):
+                self._timers.pop(timer, None)
+            case fx.Report(first_vote, second_vote):
+                self.evidence.append(effect)
+                log.error("equivocation", first=repr(first_vote), second=repr(second_vote))
+            case fx.Refused(_, reason):
+                self.refused[reason] += 1
+        return None
+
+    def _execute(self, batch: Batch, certificate: Certificate) -> Turn | None:
+        header = certificate.header
+        outcome = self._store.apply(batch, certificate)
+        self.latencies.decided(header.body_root, trio.current_time())
+        for action in batch.actions:
+            if isinstance(action, Statement):
+                self.pool.mark_executed(action.header.signer, self._mark_of(action))
+        if batch.actions:
+            self._last_action_seq = header.seq
+        if header.seq % FLOOR_EVERY == 0:
+            self._journal.forget_below(header.seq)
+        for no_op in outcome.no_ops:
+            self.no_ops[no_op.reason] += 1
+        for listener in self._listeners:
+            listener(header, outcome)
+        pending = self._has_work()
+        self._pending = pending
+        return inputs.WorkPending(pending)
+
+    def _mark_of(self, statement: Statement) -> int:
+        """The signer's counter after execution: a statement out of order was a no-op."""
+        header = statement.header
+        known = self.pool.executed(header.signer)
+        return header.counter if header.counter == known + 1 else known
+
+    # --- judging and proposing -------------------------------------------------------------
+
+    def _judge_parked(self) -> list[Turn]:
+        parked, self._parked = self._parked, []
+        answers: list[Turn] = []
+        for check in parked:
+            root = self._store.root_after(check.seq - self._store.genesis.parameters.window)
+            if root is None:
+                self._parked.append(check)
+                continue
+            reason = ""
+            try:
+                self._checker.check_batch(check.batch, root)
+            except ProtocolError as error:
+                reason = str(error)
+                log.warning("proposal rejected", seq=check.seq, view=check.view, reason=reason)
+            answers.append(
+                inputs.BatchChecked(check.view, check.seq, check.digest, not reason, reason)
+            )
+        return answers
+
+    def _propose(self) -> list[Turn]:
+        """Return a proposal if this node leads, something waits, and the batch's time has come."""
+        slot = self.engine.open_slot
+        in_flight = self.engine.in_flight
+        if slot is None or not (self.pool.has_next(in_flight) or self._must_name_root(in_flight)):
+            self._close_at = None
+            return []
+        root = self._store.root_after(slot - self._store.genesis.parameters.window)
+        if root is None:
+            return []
+        now = trio.current_time()
+        if self._close_at is None:
+            self._close_at = now + BATCH_INTERVAL_S
+        if now < self._close_at:
+            return []
+        self._close_at = None
+        batch = Batch(state_root=root, actions=tuple(self.pool.take(in_flight)))
+        self.latencies.proposed(batch.body_root(), now)
+        return [inputs.Propose(batch)]
+
+    def _must_name_root(self, in_flight: list[Batch]) -> bool:
+        """Whether a batch is owed that names the state root after the last batch with actions."""
+        height = self.engine.height
+        last = self._last_action_seq
+        for distance, batch in enumerate(in_flight, start=1):
+            if batch.actions:
+                last = height + distance
+        window = self._store.genesis.parameters.window
+        return last > 0 and last + window > height + len(in_flight)
+
+    def _has_work(self) -> bool:
+        window = self._store.genesis.parameters.window
+        last = self._last_action_seq
+        return len(self.pool) > 0 or (last > 0 and last + window > self.engine.height)
+
+    def _tell_pending(self) -> list[fx.Effect]:
+        pending = self._has_work()
+        if pending == self._pending:
+            return []
+        self._pending = pending
+        return self.engine.step(inputs.WorkPending(pending))
+
+    def _find_last_action_seq(self) -> int:
+        height = self._store.height
+        for seq in range(height, max(0, height - self._store.genesis.parameters.window), -1):
+            entry = self._store.batch_at(seq)
+            if entry is not None and entry[0].actions:
+                return seq
+        return 0
+
+    # --- own statements and answers ----------------------------------------------------------
+
+    async def say(self, statement: Statement) -> None:
+        """Order an own statement."""
+        await self._send.send(OwnStatement(statement))
+
+    def introduce(self, peer: int) -> None:
+        """A link to a validator opened: send where we are and what waits to be ordered."""
+        self.offer(inputs.LinkUp(peer))
+        for statement in self.pool.waiting():
+            self._outbox.send(peer, statement)
+
+    def _relay(self) -> None:
+        for statement in self.pool.waiting()[:RELAY_LIMIT]:
+            self._outbox.broadcast(statement)
+
+    def _send_decided(self, peer: int, first: int, last: int) -> None:
+        for seq in range(first, last + 1):
+            entry = self._store.batch_at(seq)
+            if entry is not None:
+                self._outbox.send(peer, DecidedSlot(batch=entry[0], certificate=entry[1]))
+
+    def _send_body(self, peer: int, seq: int, digest: bytes) -> None:
+        entry = self._store.batch_at(seq)
+        if entry is not None and entry[1].header.digest == digest:
+            self._outbox.send(peer, BatchBody(header=entry[1].header, batch=entry[0]))

@@ -1,0 +1,164 @@
+"""Evaluation: runs admitted submissions in worker processes and states the verdicts.
+
+Rules:
+1. The input is what admission fixed: version, parameters, body and context. Nothing local enters it.
+2. A Fault (deadline, lost worker, missing body) is not a verdict: the evaluation is tried again
+   `RETRIES` times, then this validator abstains and counts it.
+3. A missing body is fetched by hash from the other validators, one after the other.
+4. After a restart everything unsettled that this validator has not stated is evaluated again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from protocol.codec import sha256
+from protocol.records.challenge import Challenge, EvaluationContext
+from protocol.records.statement import VerdictItem
+from protocol.records.submission import Submission
+from registry.access import challenge as find_challenge
+from registry.submissions import Admitted, unsettled
+from runtime.errors import Fault
+from runtime.job import EvaluationJob
+from runtime.pool import WorkerPool
+from validator_node.errors import BodyMissingError
+from validator_node.speaker import Speaker
+from validator_node.store import Store
+
+RETRIES = 3
+RETRY_AFTER_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+FetchBody = Callable[[bytes], Awaitable[bytes | None]]
+
+
+class EvaluationService:
+    """The queue of evaluations this validator owes."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: WorkerPool,
+        speaker: Speaker,
+        fetch_body: FetchBody,
+        *,
+        deadline_ms: int,
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._speaker = speaker
+        self._fetch_body = fetch_body
+        self._deadline_ms = deadline_ms
+        self._queue: deque[Admitted] = deque()
+        self._ready = trio.Event()
+        self._jobs = 0
+        self.classes: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, admitted: Admitted) -> None:
+        """Queue an admitted submission. The state bounds how many there can be."""
+        self._queue.append(admitted)
+        self._ready.set()
+
+    def resume(self, me: int) -> int:
+        """Queue what is unsettled and unstated by validator `me`; return how much that is."""
+        view = self._store.tree.view()
+        for submission_id, pending in unsettled(view):
+            if any(stated.signer == me for stated in pending.stated):
+                continue
+            challenge = find_challenge(view, pending.submission.challenge_id)
+            if challenge is not None and challenge.version == pending.challenge_version:
+                self.add(Admitted(submission_id, pending.submission, challenge, pending.context))
+        return len(self._queue)
+
+    async def run(self, consumers: int) -> None:
+        """Evaluate for ever, `consumers` at a time."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(consumers):
+                nursery.start_soon(self._consume)
+
+    async def _consume(self) -> None:
+        while True:
+            while not self._queue:
+                self._ready = trio.Event()
+                await self._ready.wait()
+            admitted = self._queue.popleft()
+            if self._store.result(admitted.submission_id) is None:
+                await self._evaluate(admitted)
+
+    async def _evaluate(self, admitted: Admitted) -> None:
+        for attempt in range(RETRIES):
+            try:
+                body = await self._body(admitted.submission)
+                outcome = await self._pool.evaluate(self._job(admitted, body))
+            except (Fault, BodyMissingError) as fault:
+                self.faults[str(fault.reason)] += 1
+                log.warning(
+                    "evaluation fault",
+                    submission=admitted.submission_id.hex()[:16],
+                    reason=str(fault),
+                    attempt=attempt + 1,
+                )
+                await trio.sleep(RETRY_AFTER_S * (attempt + 1))
+                continue
+            self.classes[outcome.outcome_class] += 1
+            verdict = VerdictItem(
+                submission_id=admitted.submission_id,
+                verdict_hash=outcome.verdict_hash,
+                outcome_class=outcome.outcome_class.value,
+                score=outcome.score,
+            )
+            while not self._speaker.add(verdict):
+                await trio.sleep(RETRY_AFTER_S)
+            return
+        self.faults["abstained"] += 1
+
+    async def _body(self, submission: Submission) -> bytes:
+        body = self._store.blobs.get(submission.body_hash)
+        if body is None:
+            body = await self._fetch_body(submission.body_hash)
+        if body is None or sha256(body) != submission.body_hash:
+            raise BodyMissingError(submission.body_hash)
+        return body
+
+    def _job(self, admitted: Admitted, body: bytes) -> EvaluationJob:
+        self._jobs += 1
+        return evaluation_job(
+            self._jobs,
+            admitted.challenge,
+            admitted.submission,
+            admitted.context,
+            body,
+            self._deadline_ms,
+        )
+
+
+def evaluation_job(
+    job_id: int,
+    challenge: Challenge,
+    submission: Submission,
+    context: EvaluationContext,
+    body: bytes,
+    deadline_ms: int,
+) -> EvaluationJob:
+    """Return the job that evaluates a submission under what its admission fixed."""
+    return EvaluationJob(
+        job_id=job_id,
+        module_hash=challenge.module_hash,
+        policy=challenge.policy,
+        challenge_id=challenge.challenge_id,
+        version=challenge.version,
+        params=challenge.params,
+        miner=submission.hotkey,
+        submission=body,
+        context=context,
+        deadline_ms=deadline_ms,
+    )

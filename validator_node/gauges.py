@@ -1,0 +1,84 @@
+"""The node's figures, as the metrics page shows them. One row each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+
+from validator_node.latency import percentile
+from validator_node.metrics import Sources
+
+if TYPE_CHECKING:
+    from validator_node.node import Node
+
+
+def sources_of(node: Node) -> Sources:
+    """Return where each metric of `node` comes from."""
+    driver, intake, weights = node.driver, node.intake, node.weights
+    process = psutil.Process()
+    sources = Sources()
+    sources.gauges = {
+        "height": ("Last executed slot", lambda: node.store.height),
+        "view": ("Floor view", lambda: driver.engine.view),
+        "primary": ("Index of the floor view's primary", lambda: driver.engine.primary),
+        "epoch": ("Epoch in which results count now", lambda: node.store.epoch),
+        "peers": ("Connected peers", lambda: len(node.network.peers())),
+        "links": ("Consensus links that are up", node.links.up),
+        "statements_waiting": ("Statements not yet executed", lambda: len(driver.pool)),
+        "submissions_waiting": ("Submissions not yet admitted", lambda: len(intake)),
+        "evaluations_waiting": ("Admitted, not yet evaluated here", lambda: len(node.evaluations)),
+        "pending": ("Submissions admitted and not ended", node.pending_count),
+        "results_epoch": (
+            "Newest epoch with a settled result, -1 for none",
+            lambda: node.results_epoch,
+        ),
+        "chain_block": ("Newest chain block seen", lambda: weights.block),
+        "weights_epoch": (
+            "Last epoch whose weights were carried to the chain, -1 for none",
+            lambda: weights.submitted.epoch if weights.submitted else -1,
+        ),
+        "decision_p50_ms": (
+            "Median time from proposal to execution of own proposals",
+            lambda: percentile(list(driver.latencies.decision_ms), 50),
+        ),
+        "decision_p99_ms": (
+            "99th percentile of the same",
+            lambda: percentile(list(driver.latencies.decision_ms), 99),
+        ),
+        "resident_bytes": (
+            "Resident memory of the node's process",
+            lambda: process.memory_info().rss,
+        ),
+    }
+    sources.counters = {
+        "settled": ("Submissions settled", lambda: node.settled),
+        "disputed": ("Submissions disputed", lambda: node.disputed),
+        "copies": ("Submissions that copied an earlier body", lambda: node.copies),
+        "accepted": ("Submissions taken in", lambda: intake.accepted),
+        "messages_sent": ("Consensus messages sent", lambda: node.outbox.messages_sent),
+        "evidence": ("Contradicting votes seen", lambda: len(driver.evidence)),
+    }
+    sources.labelled = {
+        "refused": ("Submissions refused at intake", "reason", lambda: intake.refused),
+        "messages_refused": (
+            "Consensus messages that changed nothing",
+            "reason",
+            lambda: driver.refused,
+        ),
+        "frames_refused": ("Link frames and records refused", "reason", lambda: node.links.refused),
+        "no_ops": ("Ordered items without effect", "reason", lambda: driver.no_ops),
+        "outcomes": (
+            "Evaluations by outcome class",
+            "outcome_class",
+            lambda: node.evaluations.classes,
+        ),
+        "faults": ("Evaluations without a verdict here", "reason", lambda: node.evaluations.faults),
+        "alerts": ("Trouble with weights or the chain", "reason", lambda: weights.alerts),
+        "network": (
+            "Network events",
+            "event",
+            lambda: {" ".join(key): n for key, n in node.network.counters.items()},
+        ),
+    }
+    return sources

@@ -1,0 +1,120 @@
+"""Between the engine's `Persist` effects and the journal's records.
+
+A vow passes the signing guard before it is appended: the guard is a second, independent line against
+signing twice, and it stops the process rather than let the engine be wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consensus.effects import Persist, PersistFloor, PersistNote, PersistVow
+from consensus.messages import Message, NewView, PrePrepare
+from protocol.codec import decode, encode
+from protocol.records.batch import Certificate
+from protocol.records.statement import Statement
+from storage.errors import JournalNotCreatedError
+from storage.journal import Journal
+from storage.vow import FloorRaised, Note, Vow, VowKey, VowTable, decode_record, encode_record
+
+STATEMENT = "statement"
+_NOTE_TYPES: dict[str, type[PrePrepare | Certificate | NewView]] = {
+    "proposal": PrePrepare,
+    "prepared": Certificate,
+    "tip": Certificate,
+    "new-view": NewView,
+}
+
+
+@dataclass
+class Remembered:
+    """What the journal held at start."""
+
+    persisted: list[Persist] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+
+
+class SigningJournal:
+    """The journal of one consensus key, with its signing guard."""
+
+    def __init__(self, folder: Path, marker: Path, signer: bytes, epoch: int) -> None:
+        """Open the journal, or create it for a node that never had one.
+
+        Raises the `JournalError`s that forbid signing: missing, damaged, locked.
+        """
+        self._epoch = epoch
+        self._signer = signer
+        self._guard = VowTable(signer)
+        self.remembered = Remembered()
+        try:
+            self._journal, recovered = Journal.open(folder, marker)
+        except JournalNotCreatedError:
+            self._journal = Journal.create(folder, marker)
+            return
+        try:
+            for payload in recovered.payloads:
+                self._replay(payload)
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def _replay(self, payload: bytes) -> None:
+        record = decode_record(payload)
+        into = self.remembered
+        if isinstance(record, Vow):
+            if record.signer != self._signer:
+                return
+            self._guard.replay(record)
+            message = decode(Message, record.payload)
+            view, seq = record.view or 0, record.seq or 0
+            into.persisted.append(PersistVow(record.phase, view, seq, message))  # type: ignore[arg-type]
+        elif isinstance(record, FloorRaised):
+            if record.signer == self._signer:
+                self._guard.replay(record)
+                into.persisted.append(PersistFloor(record.view))
+        elif record.kind == STATEMENT:
+            into.statements.append(decode(Statement, record.body))
+        else:
+            body = decode(_NOTE_TYPES[record.kind], record.body)
+            into.persisted.append(PersistNote(record.kind, record.view, record.seq, body))  # type: ignore[arg-type]
+
+    def append(self, effect: Persist) -> None:
+        """Append one effect; durable after `sync`. Raises `VowError` for a forbidden signature."""
+        record: Vow | FloorRaised | Note | None
+        match effect:
+            case PersistVow(phase, view, seq, message):
+                slotted = phase in ("prepare", "commit")
+                key = VowKey(phase, self._epoch, view, seq if slotted else None)
+                record = self._guard.promise(key, encode(message))
+            case PersistFloor(view):
+                record = self._guard.raise_floor(view=(self._epoch, view))
+            case PersistNote(kind, view, seq, body):
+                record = Note(kind=kind, body=encode(body), seq=seq, view=view)
+        if record is not None:
+            self._journal.append(encode_record(record))
+
+    def forget_below(self, seq: int) -> None:
+        """Refuse votes at or below `seq` from now on, and free the memory of their vows."""
+        record = self._guard.raise_floor(seq=seq)
+        if record is not None:
+            self._journal.append(encode_record(record))
+
+    def append_statement(self, statement: Statement) -> None:
+        """Append an own statement, so that its counter is never used for another one."""
+        note = Note(kind=STATEMENT, body=encode(statement), seq=statement.header.counter, view=0)
+        self._journal.append(encode_record(note))
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was appended since the last `sync`."""
+        return self._journal.pending_bytes > 0
+
+    def sync(self) -> None:
+        """Make everything appended durable: one write, one fsync."""
+        if self.is_dirty:
+            self._journal.sync()
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()

@@ -1,0 +1,108 @@
+"""The keystore: the three secret seeds of a node, encrypted in one file.
+
+The file holds a salt and a secretbox (XSalsa20-Poly1305) under a key that scrypt derives from the
+passphrase; its mode is 0600. The passphrase comes from the environment variable
+`VALIDATOR_PASSPHRASE` or from a file, never from the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nacl import pwhash, utils
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+
+from protocol.codec import Digest, Record, decode, encode
+from protocol.errors import DecodeError
+from protocol.identity import ConsensusKey, Hotkey
+from validator_node.errors import ConfigError
+
+PASSPHRASE_VARIABLE = "VALIDATOR_PASSPHRASE"
+_MAGIC = b"validator-keystore/1\n"
+_SALT_BYTES = pwhash.scrypt.SALTBYTES
+_FILE_LIMIT = 4096
+
+
+class Seeds(Record):
+    """Three independent 32-byte secrets."""
+
+    hotkey: Digest
+    consensus: Digest
+    libp2p: Digest
+
+    @classmethod
+    def generate(cls) -> Seeds:
+        """Return fresh random seeds."""
+        return cls(hotkey=utils.random(32), consensus=utils.random(32), libp2p=utils.random(32))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A node's keys, opened."""
+
+    hotkey: Hotkey
+    consensus: ConsensusKey
+    libp2p_seed: bytes
+
+    @classmethod
+    def of(cls, seeds: Seeds) -> Keys:
+        """Return the key pairs made from `seeds`."""
+        return cls(Hotkey(seeds.hotkey), ConsensusKey(seeds.consensus), seeds.libp2p)
+
+
+def _box(passphrase: str, salt: bytes) -> SecretBox:
+    key = pwhash.scrypt.kdf(
+        SecretBox.KEY_SIZE,
+        passphrase.encode(),
+        salt,
+        opslimit=pwhash.scrypt.OPSLIMIT_INTERACTIVE,
+        memlimit=pwhash.scrypt.MEMLIMIT_INTERACTIVE,
+    )
+    return SecretBox(key)
+
+
+def save_keystore(path: Path, seeds: Seeds, passphrase: str) -> None:
+    """Write the keystore; `ConfigError` if the file exists, because keys are never overwritten."""
+    salt = utils.random(_SALT_BYTES)
+    data = _MAGIC + salt + bytes(_box(passphrase, salt).encrypt(encode(seeds)))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists: a keystore is never overwritten") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_keystore(path: Path, passphrase: str) -> Keys:
+    """Open the keystore; `ConfigError` says what is wrong with the file or the passphrase."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path} can be read by others: run chmod 600 {path}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"keystore {path}: {error.strerror}") from error
+    if not data.startswith(_MAGIC) or len(data) > _FILE_LIMIT:
+        raise ConfigError(f"{path} is not a validator keystore")
+    salt, box = data[len(_MAGIC) :][:_SALT_BYTES], data[len(_MAGIC) + _SALT_BYTES :]
+    try:
+        return Keys.of(decode(Seeds, _box(passphrase, salt).decrypt(box)))
+    except (CryptoError, DecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: wrong passphrase, or the file is damaged") from error
+
+
+def passphrase(file: Path | None) -> str:
+    """Return the passphrase from `file` or the environment."""
+    if file is not None:
+        try:
+            return file.read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"passphrase file {file}: {error.strerror}") from error
+    value = os.environ.get(PASSPHRASE_VARIABLE)
+    if not value:
+        raise ConfigError(f"set {PASSPHRASE_VARIABLE} or passphrase_file in the configuration")
+    return value

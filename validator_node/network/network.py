@@ -1,0 +1,264 @@
+"""The network as the rest of the node sees it: gossip, requests, links, bootstrap peers.
+
+Rules: peers are named by their peer id as text (base58), payloads are bytes; every error is a
+`NetworkError`; every queue is bounded and counts what it drops; cancellation always passes. A
+client that only publishes uses the same class and joins nothing.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from validator_node.network.connections import Connections
+from validator_node.network.counters import Counters
+from validator_node.network.gossip import MAX_MESSAGE_BYTES, Gossip, GossipMessage, TopicCheck
+from validator_node.network.host import make_host, parse_address, run_host
+from validator_node.network.links import Hello, LinkConfig, Links, OnFrame, OnHello, OnLink
+from validator_node.network.requests import Handler, Requests
+from validator_node.network.streams import StreamOpener
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """How a node takes part in the network.
+
+    Attributes:
+        seed: 32-byte ed25519 seed of the libp2p key; the peer id follows from it.
+        listen_host: an IP address of this machine.
+        listen_port: a TCP port, 0 for any free one.
+        bootstrap: multiaddrs with /p2p/ peer ids, kept connected: a lost peer is dialled at once,
+            then after 0.2 s doubling to 10 s.
+        announce: multiaddrs without peer id to advertise instead of the listening ones, for a node
+            behind NAT.
+    """
+
+    seed: bytes = field(repr=False)
+    listen_host: str
+    listen_port: int
+    bootstrap: tuple[str, ...] = ()
+    announce: tuple[str, ...] = ()
+
+
+class Network:
+    """A running node of the network; made by `open_network`."""
+
+    def __init__(self, host: Any, gossip: Gossip, connections: Connections, counters: Counters):
+        self._host = host
+        self._gossip = gossip
+        self._connections = connections
+        self._nursery: trio.Nursery | None = None
+        self._opener: StreamOpener | None = None
+        self._requests: Requests | None = None
+        self.counters = counters
+        self.peer_id = str(host.get_id())
+
+    def _start(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._opener = StreamOpener(self._host, nursery)
+        self._requests = Requests(self._host, self._opener, self.counters)
+        self._connections.start(nursery)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Our multiaddrs, each with our /p2p/ peer id."""
+        return tuple(str(address) for address in self._host.get_addrs())
+
+    def peers(self) -> frozenset[str]:
+        """Return the ids of the connected peers."""
+        return self._connections.peers()
+
+    async def wait_connected(self, count: int) -> None:
+        """Wait until at least `count` peers are connected."""
+        await self._connections.wait_connected(count)
+
+    async def wait_lost(self, peer_id: str) -> None:
+        """Wait until there is no connection to the peer."""
+        await self._connections.wait_lost(peer_id)
+
+    def add_bootstrap(self, multiaddr: str) -> None:
+        """Keep a peer connected from now on.
+
+        Raises:
+            InvalidAddressError: the multiaddr is malformed or has no /p2p/ peer id.
+        """
+        self._connections.add_bootstrap(multiaddr)
+
+    def remove_bootstrap(self, peer_id: str) -> None:
+        """Stop keeping a peer connected; an open connection stays."""
+        self._connections.remove_bootstrap(peer_id)
+
+    async def disconnect(self, peer_id: str) -> None:
+        """Close the connections to a peer; a bootstrap peer is dialled again at once."""
+        await self._connections.disconnect(peer_id)
+
+    async def join(
+        self,
+        topic: str,
+        check: TopicCheck,
+        *,
+        capacity: int = 1024,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> trio.MemoryReceiveChannel[GossipMessage]:
+        """Receive and forward a gossip topic.
+
+        Args:
+            topic: at most 256 characters.
+            check: `check(peer_id of the forwarder, data) -> bool`, a function or a coroutine
+                function; only True forwards and delivers. An exception refuses and is counted.
+            capacity: delivered messages that may wait; further ones are dropped and counted.
+            max_bytes: larger messages are refused before the check.
+
+        Raises:
+            AlreadyJoinedError: the topic is joined.
+        """
+        return await self._gossip.join(topic, check, capacity=capacity, max_bytes=max_bytes)
+
+    async def leave(self, topic: str) -> None:
+        """Stop receiving and forwarding a topic; its channel ends."""
+        await self._gossip.leave(topic)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Publish on a topic, joined or not; it does not come back to ourselves.
+
+        Without a subscriber among the connected peers it waits up to 30 s for one (at most 100
+        messages a peer), then it is lost: see `wait_subscriber`.
+
+        Raises:
+            MessageTooLargeError: the message exceeds the topic's limit (256 KiB by default).
+        """
+        await self._gossip.publish(topic, data)
+
+    def subscribers(self, topic: str) -> frozenset[str]:
+        """Return the connected peers that joined a topic."""
+        return self._gossip.subscribers(topic)
+
+    async def wait_subscriber(self, topic: str, count: int = 1) -> None:
+        """Wait until at least `count` connected peers have joined a topic."""
+        await self._gossip.wait_subscriber(topic, count)
+
+    def serve(
+        self, protocol: str, handler: Handler, *, max_request_bytes: int, deadline_s: float
+    ) -> None:
+        """Answer requests on a protocol: one request frame, one reply frame.
+
+        Args:
+            protocol: such as "/validator-node/receipt/1".
+            handler: `async handler(peer_id, request) -> reply`; at most 16 run for a peer and 128
+                in all, further requests are reset.
+            max_request_bytes: a larger request is reset before it is read.
+            deadline_s: seconds for the whole exchange.
+
+        Raises:
+            AlreadyJoinedError: the protocol is served already.
+        """
+        assert self._requests is not None
+        self._requests.serve(
+            protocol, handler, max_request_bytes=max_request_bytes, deadline_s=deadline_s
+        )
+
+    async def request(
+        self, peer_id: str, protocol: str, data: bytes, *, deadline_s: float, max_reply_bytes: int
+    ) -> bytes:
+        """Ask a peer and return its reply.
+
+        Raises:
+            PeerUnreachableError: no connection, or the peer does not speak the protocol.
+            StreamClosedError: the peer refused, or its handler failed.
+            FrameTooLargeError: the reply exceeds `max_reply_bytes`.
+            DeadlineExceededError: no reply within `deadline_s` seconds.
+        """
+        assert self._requests is not None
+        return await self._requests.request(
+            peer_id, protocol, data, deadline_s=deadline_s, max_reply_bytes=max_reply_bytes
+        )
+
+    def open_links(
+        self,
+        protocol: str,
+        *,
+        on_frame: OnFrame,
+        hello: Hello | None = None,
+        on_hello: OnHello | None = None,
+        on_link_up: OnLink | None = None,
+        on_link_down: OnLink | None = None,
+        wanted: Any = lambda _: True,
+        capacity: int = 256,
+        max_frame_bytes: int = 4_194_304,
+    ) -> Links:
+        """Keep a direct link to every wanted connected peer.
+
+        Args:
+            protocol: such as "/validator-node/consensus/1".
+            on_frame: `on_frame(peer_id, frame)`, a function or a coroutine function, one frame of
+                a peer at a time in order; while it waits, the peer's writer is held back.
+            hello: makes the first frame of each new outbound stream.
+            on_hello: `async on_hello(peer_id, data) -> bool` admits an inbound stream.
+            on_link_up: told when the peer admitted our stream; frames sent now arrive in order.
+            on_link_down: told when that stream ended.
+            wanted: `wanted(peer_id) -> bool`, which connected peers get a link (default: all).
+            capacity: frames that may wait for one peer; the stalest is dropped.
+            max_frame_bytes: limit of one frame both ways.
+        """
+        assert self._opener is not None
+        assert self._nursery is not None
+        config = LinkConfig(
+            protocol=protocol,
+            on_frame=on_frame,
+            hello=hello,
+            on_hello=on_hello,
+            on_link_up=on_link_up,
+            on_link_down=on_link_down,
+            wanted=wanted,
+            capacity=capacity,
+            max_frame_bytes=max_frame_bytes,
+        )
+        return Links(
+            self._host, self._opener, self._connections, self.counters, self._nursery, config
+        )
+
+
+@contextmanager
+def _sole_error() -> Iterator[None]:
+    """Raise the one error inside nested groups as itself: our nurseries are no one's concern."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        error: Exception = group
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error  # noqa: TRY201  # not the group that was caught
+
+
+@asynccontextmanager
+async def open_network(config: NetworkConfig) -> AsyncIterator[Network]:
+    """Run a node of the network until the block ends.
+
+    Raises:
+        AddressInUseError: another process listens on the address.
+        ListenError: the address cannot be listened on.
+        InvalidAddressError: a bootstrap multiaddr is malformed.
+        ValueError: the seed is not 32 bytes long.
+    """
+    for address in config.bootstrap:
+        parse_address(address)
+    counters = Counters()
+    host = make_host(config.seed, config.listen_host, config.listen_port, counters, config.announce)
+    gossip = Gossip(host, counters)
+    connections = Connections(host, counters)
+    network = Network(host, gossip, connections, counters)
+    for address in config.bootstrap:
+        connections.add_bootstrap(address)
+    with _sole_error():
+        async with (
+            run_host(host, config.listen_host, config.listen_port),
+            gossip.run(),
+            trio.open_nursery() as nursery,
+        ):
+            network._start(nursery)
+            try:
+                yield network
+            finally:
+                nursery.cancel_scope.cancel()

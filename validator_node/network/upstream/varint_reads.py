@@ -1,0 +1,58 @@
+"""A gossip RPC is read in large pieces, not its length byte by byte.
+
+The stock reader takes the length prefix with one read a byte; each read passes two locks and, in
+stock Yamux, sends a window update. Corrected: up to 64 KiB at a time into a buffer that stays with
+the stream, which after negotiation has no other reader.
+"""
+
+from typing import Any, Final
+
+import libp2p.pubsub.pubsub as pubsub_module
+from libp2p.exceptions import ParseError
+from libp2p.io.exceptions import IncompleteReadError, MessageTooLarge
+
+from validator_node.network.upstream.patching import replace
+
+_READ_BYTES: Final = 64 * 1024
+_MAX_VARINT_BYTES: Final = 10
+
+
+def _length(buffer: bytearray) -> tuple[int, int] | None:
+    """Return (value, bytes used) of the varint in front, or None if it is not all there."""
+    value = 0
+    for index in range(min(len(buffer), _MAX_VARINT_BYTES)):
+        value |= (buffer[index] & 0x7F) << (7 * index)
+        if not buffer[index] & 0x80:
+            return value, index + 1
+    if len(buffer) >= _MAX_VARINT_BYTES:
+        raise ParseError("length prefix of more than 64 bits")
+    return None
+
+
+async def _fill(reader: Any, buffer: bytearray) -> None:
+    data = await reader.read(_READ_BYTES)
+    if not data:
+        raise IncompleteReadError("stream ended inside a message", received_bytes=len(buffer))
+    buffer.extend(data)
+
+
+def _read(_: Any) -> Any:
+    async def read_varint_prefixed_bytes_limited(reader: Any, max_length: int) -> bytes:
+        buffer: bytearray = reader.__dict__.setdefault("_read_ahead", bytearray())
+        while (prefix := _length(buffer)) is None:
+            await _fill(reader, buffer)
+        size, used = prefix
+        if size > max_length:
+            raise MessageTooLarge(f"gossip RPC of {size} bytes, at most {max_length} are allowed")
+        while len(buffer) < used + size:
+            await _fill(reader, buffer)
+        message = bytes(memoryview(buffer)[used : used + size])
+        del buffer[: used + size]
+        return message
+
+    return read_varint_prefixed_bytes_limited
+
+
+def apply() -> None:
+    """Read gossip RPCs through a buffer."""
+    replace(__name__, pubsub_module, "read_varint_prefixed_bytes_limited", _read)

@@ -1,0 +1,52 @@
+"""Which peer is which validator: node records, exchanged as the first frame of each link.
+
+A link is admitted only if the record is signed by a hotkey of the validator set, names that
+validator's consensus key, and names the peer id that Noise authenticated on this connection.
+"""
+
+from __future__ import annotations
+
+from consensus.validators import Voters
+from protocol.codec import decode
+from protocol.errors import ProtocolError
+from protocol.records.validators import SignedNodeRecord
+
+MAX_RECORD_BYTES = 8192
+
+
+class Peers:
+    """The two-way map between peer ids and validator indices."""
+
+    def __init__(self, voters: Voters, network_id: bytes) -> None:
+        self._voters = voters
+        self._network_id = network_id
+        self._records: dict[int, SignedNodeRecord] = {}
+        self._index_of: dict[str, int] = {}
+
+    def introduce(self, peer_id: str, data: bytes) -> int:
+        """Take a peer's record and return its index; `ProtocolError` says why it is refused."""
+        signed = decode(SignedNodeRecord, data, limit_bytes=MAX_RECORD_BYTES)
+        record = signed.record
+        if record.peer_id != peer_id:
+            raise ProtocolError(f"the record names peer {record.peer_id}, the link is {peer_id}")
+        index = self._voters.index_of_key(record.consensus_key)
+        if index is None or self._voters.members[index].hotkey != record.hotkey:
+            raise ProtocolError("the record's keys are not in the validator set")
+        signed.verify(self._network_id)
+        known = self._records.get(index)
+        if known is not None and known.record.sequence > record.sequence:
+            raise ProtocolError(f"an older record of validator {index}")
+        if known is not None:
+            self._index_of.pop(known.record.peer_id, None)
+        self._records[index] = signed
+        self._index_of[peer_id] = index
+        return index
+
+    def index(self, peer_id: str) -> int | None:
+        """Return the validator behind a peer id, or None."""
+        return self._index_of.get(peer_id)
+
+    def peer_id(self, index: int) -> str | None:
+        """Return the peer id of a validator, or None before it introduced itself."""
+        known = self._records.get(index)
+        return known.record.peer_id if known else None

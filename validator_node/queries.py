@@ -1,0 +1,106 @@
+"""What any node answers to anybody, over libp2p streams: one request frame, one reply frame.
+
+| protocol | request | reply |
+|---|---|---|
+| `/validator/1/status` | empty | `NodeStatus` |
+| `/validator/1/receipt` | submission id, 32 bytes | `ReceiptReply` |
+| `/validator/1/blob` | body hash, 32 bytes | the body, or an empty frame |
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from protocol.codec import U64, Digest, Record, encode
+from registry import keys
+from validator_node.intake import Intake
+from validator_node.network.network import Network
+from validator_node.store import Store
+
+STATUS_PROTOCOL = "/validator/1/status"
+RECEIPT_PROTOCOL = "/validator/1/receipt"
+BLOB_PROTOCOL = "/validator/1/blob"
+MAX_REQUEST_BYTES = 64
+DEADLINE_S = 10.0
+MAX_BLOB_REPLY_BYTES = 1_048_576
+MAX_RECEIPT_REPLY_BYTES = 262_144
+
+
+class NodeStatus(Record):
+    """What a client needs to take part."""
+
+    network_id: Digest
+    epoch: U64
+    height: U64
+    chain_hash: Digest
+    view: U64
+
+
+class ReceiptReply(Record):
+    """What a node knows of one submission."""
+
+    state: Literal["unknown", "refused", "waiting", "pending", "uncertified", "ended"]
+    """refused: at intake, by this node; waiting: taken in, not yet admitted; pending: admitted;
+    uncertified: ended, its state root not yet certified; ended: `receipt` holds the receipt."""
+    reason: Annotated[str, Meta(max_length=64)]
+    """Why it was refused, else empty."""
+    receipt: bytes
+    """The canonical bytes of a `Receipt`, or empty."""
+
+
+class QueryService:
+    """Answers from the store; changes nothing."""
+
+    def __init__(self, store: Store, intake: Intake) -> None:
+        self._store = store
+        self._intake = intake
+        self.view = 0
+
+    def serve(self, network: Network) -> None:
+        """Register the three protocols."""
+        for protocol, handler in (
+            (STATUS_PROTOCOL, self._status),
+            (RECEIPT_PROTOCOL, self._receipt),
+            (BLOB_PROTOCOL, self._blob),
+        ):
+            network.serve(
+                protocol, handler, max_request_bytes=MAX_REQUEST_BYTES, deadline_s=DEADLINE_S
+            )
+
+    async def _status(self, _: str, __: bytes) -> bytes:
+        store = self._store
+        return encode(
+            NodeStatus(
+                network_id=store.genesis.network_id,
+                epoch=store.epoch,
+                height=store.height,
+                chain_hash=store.chain_hash,
+                view=self.view,
+            )
+        )
+
+    async def _receipt(self, _: str, submission_id: bytes) -> bytes:
+        return encode(self.reply(submission_id))
+
+    async def _blob(self, _: str, body_hash: bytes) -> bytes:
+        if len(body_hash) != 32:
+            return b""
+        return self._store.blobs.get(body_hash) or b""
+
+    def reply(self, submission_id: bytes) -> ReceiptReply:
+        """Return what this node knows of a submission."""
+        receipt = self._store.receipt(submission_id) if len(submission_id) == 32 else None
+        if receipt is not None:
+            return ReceiptReply(state="ended", reason="", receipt=encode(receipt))
+        if self._store.result(submission_id) is not None:
+            return ReceiptReply(state="uncertified", reason="", receipt=b"")
+        if self._store.tree.get(keys.PENDING + submission_id) is not None:
+            return ReceiptReply(state="pending", reason="", receipt=b"")
+        if self._intake.is_waiting(submission_id):
+            return ReceiptReply(state="waiting", reason="", receipt=b"")
+        reason = self._intake.why_refused(submission_id)
+        if reason is not None:
+            return ReceiptReply(state="refused", reason=reason, receipt=b"")
+        return ReceiptReply(state="unknown", reason="", receipt=b"")

@@ -1,0 +1,126 @@
+"""The speaker: gathers what this validator has to say and signs it, many items at a time.
+
+Rules:
+1. An item is said once: admissions by submission id, verdicts by submission id, an observation by
+   epoch. What the state has overtaken is dropped unsaid.
+2. A statement closes `SAY_AFTER_S` after its first item, or at `MAX_STATEMENT_ITEMS`.
+3. At most `MAX_OUTSTANDING` own statements wait to be ordered; more items wait here, and the queue
+   here is bounded too: what does not fit is refused to the caller.
+4. A counter is never used twice: it continues from the journal and the state (`first_counter`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from consensus.validators import Voters
+from protocol.identity import ConsensusKey
+from protocol.records.statement import (
+    MAX_STATEMENT_ITEMS,
+    Statement,
+    StatementHeader,
+    StatementItem,
+    VerdictItem,
+    items_root,
+    statement_payload,
+)
+from protocol.records.submission import SignedSubmission
+
+SAY_AFTER_S = 0.05
+MAX_OUTSTANDING = 8
+QUEUE_LIMIT = 16_384
+
+Key = tuple[str, bytes]
+
+
+def key_of(item: StatementItem) -> Key:
+    """Return what makes an item the same as another one."""
+    if isinstance(item, SignedSubmission):
+        return "admit", item.submission.submission_id
+    if isinstance(item, VerdictItem):
+        return "verdict", item.submission_id
+    return "observe", item.epoch.to_bytes(8, "big")
+
+
+class Speaker:
+    """Makes this validator's statements. `say` hands each over to be ordered."""
+
+    def __init__(
+        self,
+        voters: Voters,
+        me: int,
+        key: ConsensusKey,
+        *,
+        say: Callable[[Statement], Awaitable[None]],
+        executed_counter: Callable[[], int],
+        is_settled: Callable[[StatementItem], bool],
+        clock_ms: Callable[[], int],
+        first_counter: int,
+    ) -> None:
+        self._voters = voters
+        self._me = me
+        self._key = key
+        self._say = say
+        self._executed_counter = executed_counter
+        self._is_settled = is_settled
+        self._clock_ms = clock_ms
+        self._counter = first_counter - 1
+        self._items: dict[Key, StatementItem] = {}
+        self._changed = trio.Event()
+        self.dropped = 0
+
+    def add(self, item: StatementItem) -> bool:
+        """Queue an item; False if the queue is full. The same item again changes nothing."""
+        if len(self._items) >= QUEUE_LIMIT and key_of(item) not in self._items:
+            self.dropped += 1
+            return False
+        self._items[key_of(item)] = item
+        self.wake()
+        return True
+
+    def drop(self, kind: str, subject: bytes) -> None:
+        """Forget a queued item that has become needless."""
+        self._items.pop((kind, subject), None)
+
+    def wake(self) -> None:
+        """Look again: an item came, or an own statement was executed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Make statements for ever."""
+        while True:
+            await self._changed.wait()
+            if not self._items or self._outstanding() >= MAX_OUTSTANDING:
+                self._changed = trio.Event()
+                continue
+            if len(self._items) < MAX_STATEMENT_ITEMS:
+                await trio.sleep(SAY_AFTER_S)
+            items = self._take()
+            if items:
+                await self._say(self._sign(items))
+
+    def _outstanding(self) -> int:
+        return self._counter - self._executed_counter()
+
+    def _take(self) -> tuple[StatementItem, ...]:
+        taken: list[StatementItem] = []
+        while self._items and len(taken) < MAX_STATEMENT_ITEMS:
+            key = next(iter(self._items))
+            item = self._items.pop(key)
+            if not self._is_settled(item):
+                taken.append(item)
+        return tuple(taken)
+
+    def _sign(self, items: tuple[StatementItem, ...]) -> Statement:
+        self._counter += 1
+        header = StatementHeader(
+            epoch=self._voters.epoch,
+            signer=self._me,
+            counter=self._counter,
+            clock_ms=self._clock_ms(),
+            items_root=items_root(items),
+        )
+        payload = statement_payload(self._voters.domain, header, self._key.public_key)
+        return Statement(header=header, items=items, signature=self._key.sign(payload))

@@ -1,0 +1,104 @@
+"""Statements waiting to be ordered: one queue a signer, in counter order. Pure.
+
+Rules:
+1. Only verified statements enter (`batch_check.Checker`). Of two statements with one counter the
+   first stays.
+2. A batch takes, for each signer, the statements that follow the last executed or in-flight one
+   without a gap; others wait. The signer with the oldest waiting statement comes first, so that no
+   busy validator crowds out the others.
+3. At most `MAX_WAITING` wait for each signer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from protocol.actions import Action
+from protocol.codec import encode
+from protocol.records.batch import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batch
+from protocol.records.statement import Statement
+
+MAX_WAITING = 64
+_BATCH_OVERHEAD_BYTES = 256
+
+
+class StatementPool:
+    """The verified statements this node knows of and has not seen executed."""
+
+    def __init__(self, size: int) -> None:
+        self._waiting: list[dict[int, Statement]] = [{} for _ in range(size)]
+        self._executed = [0] * size
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._waiting)
+
+    def executed(self, signer: int) -> int:
+        """Return the counter of the signer's last executed statement."""
+        return self._executed[signer]
+
+    def knows(self, signer: int, counter: int) -> bool:
+        """Return whether a statement is here or was executed."""
+        return counter <= self._executed[signer] or counter in self._waiting[signer]
+
+    def wants(self, signer: int, counter: int) -> bool:
+        """Return whether a statement would be kept."""
+        in_reach = counter <= self._executed[signer] + MAX_WAITING
+        return in_reach and not self.knows(signer, counter)
+
+    def add(self, statement: Statement) -> bool:
+        """Keep a verified statement; return whether it was new and in reach."""
+        header = statement.header
+        if not self.wants(header.signer, header.counter):
+            return False
+        self._waiting[header.signer][header.counter] = statement
+        return True
+
+    def mark_executed(self, signer: int, counter: int) -> None:
+        """Forget what is executed."""
+        self._executed[signer] = max(self._executed[signer], counter)
+        queue = self._waiting[signer]
+        for known in [known for known in queue if known <= counter]:
+            del queue[known]
+
+    def waiting(self) -> list[Statement]:
+        """Return all waiting statements, by signer and counter."""
+        return [queue[counter] for queue in self._waiting for counter in sorted(queue)]
+
+    def next_counters(self, in_flight: Iterable[Batch]) -> list[int]:
+        """Return, for each signer, the counter that the next batch must continue with."""
+        following = [counter + 1 for counter in self._executed]
+        for batch in in_flight:
+            for action in batch.actions:
+                if isinstance(action, Statement):
+                    header = action.header
+                    if header.counter == following[header.signer]:
+                        following[header.signer] += 1
+        return following
+
+    def has_next(self, in_flight: Iterable[Batch]) -> bool:
+        """Return whether a batch could be made of waiting statements."""
+        following = self.next_counters(in_flight)
+        return any(
+            counter in queue for counter, queue in zip(following, self._waiting, strict=True)
+        )
+
+    def take(self, in_flight: Iterable[Batch]) -> list[Action]:
+        """Return the statements for the next batch, within its limits (rule 2)."""
+        following = self.next_counters(in_flight)
+        chosen: list[Action] = []
+        items, size = 0, _BATCH_OVERHEAD_BYTES
+        while True:
+            ready = [
+                queue[counter]
+                for counter, queue in zip(following, self._waiting, strict=True)
+                if counter in queue
+            ]
+            if not ready:
+                return chosen
+            statement = min(ready, key=lambda s: (s.header.clock_ms, s.header.signer))
+            items += len(statement.items)
+            size += len(encode(statement)) + 40
+            if items > MAX_BATCH_ITEMS or size > MAX_BATCH_BYTES:
+                return chosen
+            chosen.append(statement)
+            following[statement.header.signer] += 1
