@@ -1,22 +1,22 @@
 """The normal case: propose, approve, commit, decide.
 
 Rules (OSDI'99 4.2, weighted, with ordered commits):
-2. Two vote phases. A proposal is prepared by a quorum of PREPAREs of one view, decided by a quorum of
-   COMMITs of one view; COMMITs of older views still count.
+2. Two vote phases. A proposal is prepared by a quorum of PREPAREs of one view, decided by a quorum
+   of COMMITs of one view; COMMITs of older views still count.
 4. PRE-PREPARE is the batch with the primary's own PREPARE. A fresh proposal's parent is the digest
    decided at n-1, else the one accepted in this view. COMMIT(v, n, d) needs a prepared certificate
    for d, d accepted here in v, and n-1 decided as d's parent or commit-voted in v as d's parent; by
    induction that holds for each ancestor above the view's base. Only slots in (tip, tip + W] are
    signed; votes are stored for the next `VOTE_RANGE` slots and one view ahead.
-5. REJECT only what is objectively invalid. At blocking weight of rejects the slot is hopeless and the
-   view changes at once.
+5. REJECT only what is objectively invalid. At blocking weight of rejects the slot is hopeless and
+   the view changes at once.
 7. The prepared certificate is durable before its COMMIT leaves.
 """
 
 from __future__ import annotations
 
 from consensus.certificate import build_certificate
-from consensus.core import VOTE_RANGE, Core, Refuse
+from consensus.core import VOTE_RANGE, Core, UnwantedError
 from consensus.effects import Broadcast, CheckBatch, Decide, PersistNote, Report
 from consensus.inputs import BatchChecked
 from consensus.messages import PrePrepare, Vote
@@ -62,24 +62,24 @@ def on_pre_prepare(core: Core, message: PrePrepare) -> None:
     """Hold a proposal of the current view's primary until its parent is known."""
     vote, header = message.vote, message.header
     if vote.epoch != core.voters.epoch or header.epoch != core.voters.epoch:
-        raise Refuse("wrong_epoch")
+        raise UnwantedError("wrong_epoch")
     if vote.view != core.view or core.changing:
-        raise Refuse("other_view")
+        raise UnwantedError("other_view")
     if not core.tip_seq < header.seq <= core.tip_seq + VOTE_RANGE:
-        raise Refuse("out_of_window")
+        raise UnwantedError("out_of_window")
     if vote.signer != core.voters.primary(core.view):
-        raise Refuse("not_primary")
+        raise UnwantedError("not_primary")
     if vote.kind != "prepare" or vote.seq != header.seq or vote.digest != header.digest:
-        raise Refuse("malformed")
+        raise UnwantedError("malformed")
     if message.batch.body_root() != header.body_root:
-        raise Refuse("body_mismatch")
+        raise UnwantedError("body_mismatch")
     slot = core.slot(header.seq)
     earlier = slot.approvals.known(vote.signer, vote.view)
     if earlier is None or earlier.digest != vote.digest:
         check_vote_signature(core, vote)
         count_vote(core, vote)
     if earlier is not None and earlier.digest != vote.digest:
-        raise Refuse("equivocation")
+        raise UnwantedError("equivocation")
     slot.headers[header.digest] = header
     slot.bodies[header.digest] = message.batch
     if slot.proposal is None:
@@ -87,7 +87,7 @@ def on_pre_prepare(core: Core, message: PrePrepare) -> None:
 
 
 def check_vote_signature(core: Core, vote: Vote) -> None:
-    """Raise `Refuse` unless the vote's signature is its signer's."""
+    """Raise `UnwantedError` unless the vote's signature is its signer's."""
     core.check_signature(
         VoteKind(vote.kind), vote.signer, vote.view, vote.seq, vote.digest, vote.signature
     )
@@ -119,10 +119,10 @@ def wants_vote(core: Core, vote: Vote) -> str | None:
 def on_vote(core: Core, peer: int, vote: Vote) -> None:
     """Count a vote that arrived on its signer's own link."""
     if vote.signer != peer:
-        raise Refuse("foreign_vote")
+        raise UnwantedError("foreign_vote")
     unwanted = wants_vote(core, vote)
     if unwanted is not None:
-        raise Refuse(unwanted)
+        raise UnwantedError(unwanted)
     check_vote_signature(core, vote)
     count_vote(core, vote)
 

@@ -1,15 +1,15 @@
 """Catch-up: answering those who lag, and learning from those who are ahead.
 
 Rules:
-19. A commit certificate proves itself: a decided slot may come from anybody. What extends neither our
-    chain nor proves itself is dropped and its sender counted.
+19. A commit certificate proves itself: a decided slot may come from anybody. What extends neither
+    our chain nor proves itself is dropped and its sender counted.
 9.  A valid certificate of a higher view raises the floor; the replica then waits for that view's
     NEW-VIEW, which its peers send on STATUS.
 """
 
 from __future__ import annotations
 
-from consensus.core import Core, Refuse
+from consensus.core import Core, UnwantedError
 from consensus.effects import Send, SendBody, SendDecided
 from consensus.messages import BatchBody, DecidedSlot, FetchBatch, Status
 from consensus.patience import own_status
@@ -21,7 +21,7 @@ MAX_DECIDED_PER_STATUS = 64
 def on_status(core: Core, peer: int, status: Status) -> None:
     """Send `peer` what it misses (rule 10)."""
     if status.epoch != core.voters.epoch:
-        raise Refuse("wrong_epoch")
+        raise UnwantedError("wrong_epoch")
     if status.height < core.height:
         last = min(core.height, status.height + MAX_DECIDED_PER_STATUS)
         core.emit(SendDecided(peer, status.height + 1, last))
@@ -73,9 +73,9 @@ def on_body(core: Core, message: BatchBody) -> None:
     header = message.header
     slot = core.slots.get(header.seq)
     if slot is None or slot.headers.get(header.digest) != header:
-        raise Refuse("unwanted_body")
+        raise UnwantedError("unwanted_body")
     if message.batch.body_root() != header.body_root:
-        raise Refuse("body_mismatch")
+        raise UnwantedError("body_mismatch")
     slot.bodies[header.digest] = message.batch
 
 
@@ -84,12 +84,12 @@ def on_decided(core: Core, message: DecidedSlot) -> None:
     certificate = message.certificate
     header = certificate.header
     if header.seq <= core.height:
-        raise Refuse("stale")
+        raise UnwantedError("stale")
     if header.seq > max(core.tip_seq, core.height) + 1:
-        raise Refuse("gap")
+        raise UnwantedError("gap")
     core.check_certificate(certificate, "commit")
     if message.batch.body_root() != header.body_root:
-        raise Refuse("body_mismatch")
+        raise UnwantedError("body_mismatch")
     if header.seq == core.height + 1 and header.parent != core.height_digest:
         raise AssertionError(f"slot {header.seq} was decided on another chain than ours")
     core.adopt_tip(certificate)

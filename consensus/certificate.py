@@ -4,8 +4,8 @@ Rules:
 1. A certificate counts distinct signers of one epoch's set; its weight must be a quorum.
 2. It holds one kind of vote of one view for one header; the set hash and the network id are part of
    the signed bytes, so votes of another set, epoch, kind or network do not verify.
-3. The bitmap has exactly as many bytes as the set needs, no bit beyond the set, and one signature for
-   each bit, in index order: one certificate has one encoding.
+3. The bitmap has exactly as many bytes as the set needs, no bit beyond the set, and one signature
+   for each bit, in index order: one certificate has one encoding.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def judge_certificate(
 
 
 def judge_minimal(voters: Voters, certificate: Certificate) -> None:
-    """Raise `ProofError` if some signature could be left out (receipts demand needed bytes only)."""
+    """Raise `ProofError` if some signature could be left out: receipts hold needed bytes only."""
     signers = signers_of(certificate, len(voters))
     for signer in signers:
         if voters.is_quorum([other for other in signers if other != signer]):

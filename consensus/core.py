@@ -1,9 +1,9 @@
 """The state of one replica, and the few ways in which everything else may change it.
 
 Vocabulary: *tip* is the last slot known decided, *height* the last one whose batch was handed over
-for execution (the tip may be ahead of it while bodies are fetched), *base* the slot the current view
-starts above, *view* the highest view entered or asked for (the floor, rule 7), *changing* whether the
-replica has left the views below it but not yet seen its NEW-VIEW.
+for execution (the tip may be ahead of it while bodies are fetched), *base* the slot the current
+view starts above, *view* the highest view entered or asked for (the floor, rule 7), *changing*
+whether the replica has left the views below it but not yet seen its NEW-VIEW.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from consensus.certificate import Verify, judge_certificate
 from consensus.effects import Broadcast, Effect, PersistFloor, PersistNote, PersistVow, VowKind
 from consensus.messages import NewView, PrePrepare, ViewChange, Vote
 from consensus.validators import Voters
+from protocol.codec import encode, sha256
 from protocol.envelope import VoteKind, vote_payload
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate, Header
@@ -28,7 +29,7 @@ CERTIFICATE_MEMO = 1024
 Sign = Callable[[bytes], bytes]
 
 
-class Refuse(ProtocolError):
+class UnwantedError(ProtocolError):
     """A message that must change nothing. `reason` is the counter's label."""
 
     def __init__(self, reason: str) -> None:
@@ -153,23 +154,19 @@ class Core:
     def check_signature(
         self, kind: VoteKind, signer: int, view: int, seq: int, digest: bytes, signature: bytes
     ) -> None:
-        """Raise `Refuse` unless validator `signer` signed this vote."""
+        """Raise `UnwantedError` unless validator `signer` signed this vote."""
         if signer >= len(self.voters):
-            raise Refuse("unknown_signer")
+            raise UnwantedError("unknown_signer")
         key = self.voters.key(signer)
         payload = vote_payload(
             self.voters.domain, kind, view=view, seq=seq, digest=digest, signer=key
         )
         if not self.verify(key, payload, signature):
-            raise Refuse("bad_signature")
+            raise UnwantedError("bad_signature")
 
     def check_certificate(self, certificate: Certificate, kind: str) -> None:
         """Raise `ProofError` unless the certificate holds; each is verified once."""
-        memo = b"".join(
-            (kind.encode(), certificate.header.digest, certificate.view.to_bytes(8, "big"))
-            + (certificate.signers,)
-            + certificate.signatures
-        )
+        memo = sha256(kind.encode(), encode(certificate))
         if memo in self._judged:
             return
         wanted = "prepare" if kind == "prepare" else "commit"

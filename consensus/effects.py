@@ -1,7 +1,8 @@
 """Effects: what the engine asks its driver to do, in order.
 
-The contract (etcd-io/raft's `Ready`): an effect is performed only after every `Persist` before it is
-on stable storage. The driver may gather the effects of several steps and persist them as one group.
+The contract (etcd-io/raft's `Ready`): an effect is performed only after every `Persist` before it
+is on stable storage. The driver may gather the effects of several steps and persist them as one
+group.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The engine: one replica of stake-weighted PBFT as a pure state machine.
 
-`step(input) -> effects`. It has no clock, socket, disk or randomness; time reaches it as fired timers,
-and keys as the two functions `sign` and `verify`. The rules stand in the modules that keep them:
+`step(input) -> effects`. It has no clock, socket, disk or randomness; time reaches it as fired
+timers, and keys as the two functions `sign` and `verify`. The rules stand in the modules that keep
+them:
 
 | module | what |
 |---|---|
@@ -22,7 +23,7 @@ from collections.abc import Iterable
 
 from consensus import agreement, catchup, succession
 from consensus.certificate import Verify
-from consensus.core import Core, Refuse, Sign
+from consensus.core import Core, Sign, UnwantedError
 from consensus.effects import Effect, Persist, Refused
 from consensus.inputs import (
     BatchChecked,
@@ -93,7 +94,7 @@ class Engine:
 
     @property
     def in_flight(self) -> list[Batch]:
-        """The batches above the height that this view has accepted or that are decided, in order."""
+        """The batches above the height that are accepted in this view or decided, in order."""
         found = []
         for _, slot in sorted(self.core.slots.items()):
             digest = slot.decided.header.digest if slot.decided else slot.accepted
@@ -114,7 +115,7 @@ class Engine:
         core = self.core
         try:
             self._apply(event)
-        except Refuse as refusal:
+        except UnwantedError as refusal:
             core.emit(Refused(_peer(event), refusal.reason))
         except ProtocolError as error:
             core.emit(Refused(_peer(event), error.reason))

@@ -1,9 +1,9 @@
 """What validators send each other.
 
-Rule 20: each vote is signed by itself; frames are not signed. A vote on a link must be signed by the
-peer at its other end; others' votes travel only inside certificates, view changes and new views.
-`Status`, `FetchBatch` and `Decided` carry no signature: the first two only ask, and are answered with
-things that prove themselves; the last proves itself by its certificate.
+Rule 20: each vote is signed by itself; frames are not signed. A vote on a link must be signed by
+the peer at its other end; others' votes travel only inside certificates, view changes and new
+views. `Status`, `FetchBatch` and `Decided` carry no signature: the first two only ask, and are
+answered with things that prove themselves; the last proves itself by its certificate.
 """
 
 from __future__ import annotations

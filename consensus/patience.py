@@ -1,12 +1,14 @@
 """Patience: when to wait, when to say it again, and when to ask for another primary.
 
 Rules:
-10. The progress timer runs while a pending action or an undecided slot is known; it restarts on each
-    decision. While changing, it runs only once a quorum has asked for this view or a later one. Each
-    view change it causes doubles it, up to a maximum; each decision halves it, down to the base.
-    Every base time-out while something is open, STATUS goes out and VIEW-CHANGE is sent again.
-6.  A view ends after `term` slots above its base, or after `view_limit_ms` with work pending, without
-    back-off: one path gives rotation, bounds slow or censoring primaries, and takes stragglers in.
+10. The progress timer runs while a pending action or an undecided slot is known; it restarts on
+    each decision. While changing, it runs only once a quorum has asked for this view or a later
+    one. Each view change it causes doubles it, up to a maximum; each decision halves it, down to
+    the base. Every base time-out while something is open, STATUS goes out and VIEW-CHANGE is sent
+    again.
+6.  A view ends after `term` slots above its base, or after `view_limit_ms` with work pending,
+    without back-off: one path gives rotation, bounds slow or censoring primaries, and takes
+    stragglers in.
 """
 
 from __future__ import annotations

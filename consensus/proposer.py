@@ -1,9 +1,10 @@
 """Who leads which view: a smooth weighted round robin.
 
-Rule 6: the primary of view v is `schedule[v % len(schedule)]` for the whole view. In every step each
-validator's priority grows by its weight, the highest priority leads (the lower index on a tie) and
-pays the total. Over a full period everybody leads exactly in proportion to its weight, spread evenly
-(the algorithm is nginx's; the known answer is CometBFT's 99 entries for the weights 1000, 300, 330).
+Rule 6: the primary of view v is `schedule[v % len(schedule)]` for the whole view. In every step
+each validator's priority grows by its weight, the highest priority leads (the lower index on a tie)
+and pays the total. Over a full period everybody leads exactly in proportion to its weight, spread
+evenly (the algorithm is nginx's; the known answer is CometBFT's 99 entries for the weights 1000,
+300, 330).
 """
 
 from __future__ import annotations

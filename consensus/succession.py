@@ -5,9 +5,9 @@ Rules (OSDI'99 4.4, with ordered commits instead of null requests):
    certificate (highest view, below v) for each slot in (tip, tip + W]. A NEW-VIEW is a quorum of
    VIEW-CHANGEs. Base = the highest tip among them; selection starts above it with the base's digest
    as parent, takes each slot's certificate of the highest view, and stops at the first missing slot
-   or parent mismatch. It is a pure function of the set, and everybody recomputes it. Acceptors adopt
-   the base as tip before they vote; then every node, the primary included, sends PREPARE for each
-   selected digest unconditionally, with or without its body: a quorum approved it before.
+   or parent mismatch. It is a pure function of the set, and everybody recomputes it. Acceptors
+   adopt the base as tip before they vote; then every node, the primary included, sends PREPARE for
+   each selected digest unconditionally, with or without its body: a quorum approved it before.
 7. VIEW-CHANGE and NEW-VIEW are signed once for a view; afterwards the stored bytes are sent again.
 10. Join the greatest view that senders of blocking weight have asked for.
 """
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from consensus.agreement import accept
-from consensus.core import Core, Refuse
+from consensus.core import Core, UnwantedError
 from consensus.effects import Broadcast, PersistNote, PersistVow, Send
 from consensus.messages import FetchBatch, NewView, NewViewContent, ViewChange, ViewChangeContent
 from protocol.codec import digest_of
@@ -95,12 +95,12 @@ def _prepared(core: Core) -> tuple[Certificate, ...]:
 def on_view_change(core: Core, peer: int, message: ViewChange) -> None:
     """Count a view change; perhaps join it, perhaps open the view as its primary."""
     if message.signer != peer:
-        raise Refuse("foreign_vote")
+        raise UnwantedError("foreign_vote")
     known = core.view_changes.get(message.signer)
     if message.view < core.view or (known is not None and message.view <= known.view):
-        raise Refuse("stale")
+        raise UnwantedError("stale")
     if message.view == core.view and not core.changing:
-        raise Refuse("stale")
+        raise UnwantedError("stale")
     check_view_change(core, message)
     core.view_changes[message.signer] = message
     join(core)
@@ -110,7 +110,7 @@ def on_view_change(core: Core, peer: int, message: ViewChange) -> None:
 def check_view_change(core: Core, message: ViewChange) -> None:
     """Raise unless the view change is well-formed, signed, and its certificates hold."""
     if message.epoch != core.voters.epoch:
-        raise Refuse("wrong_epoch")
+        raise UnwantedError("wrong_epoch")
     core.check_signature(
         VoteKind.VIEW_CHANGE, message.signer, message.view, 0, message.digest, message.signature
     )
@@ -168,23 +168,23 @@ def try_new_view(core: Core) -> None:
 def on_new_view(core: Core, message: NewView) -> None:
     """Enter a view that its primary opened with a valid quorum of view changes."""
     if message.epoch != core.voters.epoch:
-        raise Refuse("wrong_epoch")
+        raise UnwantedError("wrong_epoch")
     if message.view < core.view or (message.view == core.view and not core.changing):
-        raise Refuse("stale")
+        raise UnwantedError("stale")
     if message.signer != core.voters.primary(message.view) or message.view == 0:
-        raise Refuse("not_primary")
+        raise UnwantedError("not_primary")
     signers = [change.signer for change in message.view_changes]
     if signers != sorted(set(signers)):
-        raise Refuse("malformed")
+        raise UnwantedError("malformed")
     if any(change.view != message.view for change in message.view_changes):
-        raise Refuse("malformed")
+        raise UnwantedError("malformed")
     core.check_signature(
         VoteKind.NEW_VIEW, message.signer, message.view, 0, message.digest, message.signature
     )
     for change in message.view_changes:
         check_view_change(core, change)
     if not core.voters.is_quorum(signers):
-        raise Refuse("no_quorum")
+        raise UnwantedError("no_quorum")
     install(core, message)
 
 

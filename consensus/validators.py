@@ -4,9 +4,9 @@ Rules (the numbers are docs/consensus.md's):
 1. A *quorum* is 3x > 2T and a *blocking weight* is 3x >= T over distinct signers, where T is the
    effective weight of the whole set. Who is alive never changes T: otherwise both sides of a
    partition could count themselves a quorum. Sets of 1, 2 and 3 need no special case.
-13. Stake cap, for sets of five and more: c1 is the largest integer with 4c <= sum(min(w, c)), c2 the
-   smallest with 2 sum(min(w, c)) >= sum(w); effective weight = min(w, max(c1, c2)). Nobody holds
-   more than a quarter unless the cap would have to shift more than half of the stake.
+13. Stake cap, for sets of five and more: c1 is the largest integer with 4c <= sum(min(w, c)), c2
+    the smallest with 2 sum(min(w, c)) >= sum(w); effective weight = min(w, max(c1, c2)). Nobody
+    holds more than a quarter unless the cap would have to shift more than half of the stake.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
-def encode(value: Any) -> bytes:
+def encode(value: object) -> bytes:
     """Return the canonical bytes of `value`, a `Record` or a plain list of them."""
     return _encoder.encode(value)
 
@@ -63,7 +63,7 @@ def encode(value: Any) -> bytes:
 @overload
 def decode(kind: type[R], data: bytes, *, limit_bytes: int = ...) -> R: ...
 @overload
-def decode(kind: Any, data: bytes, *, limit_bytes: int = ...) -> Any: ...
+def decode(kind: Any, data: bytes, *, limit_bytes: int = ...) -> Any: ...  # noqa: ANN401 - unions
 def decode(kind: Any, data: bytes, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Any:
     """Return the value of type `kind` that `data` is the canonical encoding of.
 

@@ -1,7 +1,7 @@
 """The replicated state as pure functions see it: a map from bytes to bytes.
 
-`storage.state` implements it over LevelDB with a Merkle root; tests use a dictionary. Keys start with
-a namespace and a slash; the table of namespaces is in `registry/keys.py`.
+`storage.state` implements it over LevelDB with a Merkle root; tests use a dictionary. Keys start
+with a namespace and a slash; the table of namespaces is in `registry/keys.py`.
 """
 
 from __future__ import annotations

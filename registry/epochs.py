@@ -1,11 +1,11 @@
 """Epochs and network time in the replicated state.
 
 Rules:
-1. An epoch ends when validators holding a quorum of the weight have stated the same observation of the
-   chain block that begins the next one. Observations of any other epoch are no-ops; a validator's
-   latest one counts.
-2. time(n) = max(time(n-1) + 1, the weighted median of each validator's last executed statement clock):
-   no clock of a minority can move it beyond the clocks of the others (consensus.md 17).
+1. An epoch ends when validators holding a quorum of the weight have stated the same observation of
+   the chain block that begins the next one. Observations of any other epoch are no-ops; a
+   validator's latest one counts.
+2. time(n) = max(time(n-1) + 1, the weighted median of each validator's last executed statement
+   clock): no clock of a minority can move it beyond the clocks of the others (consensus.md 17).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _weighted_median(clocks: list[tuple[int, int]]) -> int:
 def observe(
     view: View, voters: Voters, signer: int, observation: Observation
 ) -> Observation | str | None:
-    """Count an observation; return it if it ends the epoch, a reason if it is a no-op, else None."""
+    """Count an observation; return it if it ends the epoch, a reason if a no-op, else None."""
     if observation.epoch != current_epoch(view) + 1:
         return "other_epoch"
     write(view, keys.OBSERVED + keys.u16(signer), observation)

@@ -1,16 +1,17 @@
 """The life of a submission in the replicated state: admitted, then settled, disputed or a copy.
 
 Rules (consensus.md 15, 16):
-1. A submission is *admitted* at its first ordered admission by any validator. That fixes the challenge
-   version and the evaluation's context: epoch, slot, network time, and the seed
+1. A submission is *admitted* at its first ordered admission by any validator. That fixes the
+   challenge version and the evaluation's context: epoch, slot, network time, and the seed
    sha256(digest of the slot | submission id), which nobody knew when the body was made.
-2. Each validator's first verdict stands. A submission is *settled* once validators holding a quorum of
-   the weight state the same verdict (hash, class and score), and *disputed* as soon as none can reach
-   one, or `dispute_after` slots after admission: a non-deterministic body poisons only itself.
-3. The first hotkey to submit a body for a challenge owns it. The same body from another hotkey, or a
-   second time in one epoch, is a *copy* and earns nothing.
-4. Within an epoch a miner's score in a challenge is its best settled one. A result counts in the epoch
-   in which it is settled.
+2. Each validator's first verdict stands. A submission is *settled* once validators holding a quorum
+   of the weight state the same verdict (hash, class and score), and *disputed* as soon as none can
+   reach one, or `dispute_after` slots after admission: a non-deterministic body poisons only
+   itself.
+3. The first hotkey to submit a body for a challenge owns it. The same body from another hotkey, or
+   a second time in one epoch, is a *copy* and earns nothing.
+4. Within an epoch a miner's score in a challenge is its best settled one. A result counts in the
+   epoch in which it is settled.
 5. What does not apply changes nothing and is returned as a no-op with a reason.
 """
 

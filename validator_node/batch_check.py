@@ -1,8 +1,8 @@
 """What makes a statement or a batch objectively invalid (consensus.md 5 and 14).
 
 Validity does not depend on replicated state: it is form, size, signatures and duplicates within the
-batch, and besides the state root that the batch must name, which follows from its ancestors. What only
-the state can decide is a no-op at execution.
+batch, and besides the state root that the batch must name, which follows from its ancestors. What
+only the state can decide is a no-op at execution.
 """
 
 from __future__ import annotations

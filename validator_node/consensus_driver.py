@@ -1,9 +1,10 @@
 """The driver: performs the engine's effects in order, on real disks, links and clocks.
 
 Rules:
-1. All inputs pass through one bounded queue and are stepped by one task. One *turn* takes everything
-   that waits, steps the engine, and performs the effects.
-2. Every `Persist` of a turn is on the disk (one write, one fsync) before anything of that turn is sent.
+1. All inputs pass through one bounded queue and are stepped by one task. One *turn* takes
+   everything that waits, steps the engine, and performs the effects.
+2. Every `Persist` of a turn is on the disk (one write, one fsync) before anything of that turn is
+   sent.
 3. Everything a turn has for a peer leaves in one frame; votes inside keep their own signatures.
 4. A batch is judged only when the state root it must name is known here; until then it is parked.
 5. A batch closes `BATCH_INTERVAL_S` after the first thing that waits for it, or when it is full.
@@ -223,7 +224,7 @@ class ConsensusDriver:
         return inputs.WorkPending(pending)
 
     def _mark_of(self, statement: Statement) -> int:
-        """The signer's counter after execution: a statement out of order was a no-op."""
+        """Return the signer's counter after execution: what came out of order was a no-op."""
         header = statement.header
         known = self.pool.executed(header.signer)
         return header.counter if header.counter == known + 1 else known
@@ -306,7 +307,7 @@ class ConsensusDriver:
         await self._send.send(OwnStatement(statement))
 
     def introduce(self, peer: int) -> None:
-        """A link to a validator opened: send where we are and what waits to be ordered."""
+        """Tell a validator whose link opened where we are and what waits to be ordered."""
         self.offer(inputs.LinkUp(peer))
         for statement in self.pool.waiting():
             self._outbox.send(peer, statement)

@@ -1,7 +1,8 @@
 """Evaluation: runs admitted submissions in worker processes and states the verdicts.
 
 Rules:
-1. The input is what admission fixed: version, parameters, body and context. Nothing local enters it.
+1. The input is what admission fixed: version, parameters, body and context. Nothing local enters
+   it.
 2. A Fault (deadline, lost worker, missing body) is not a verdict: the evaluation is tried again
    `RETRIES` times, then this validator abstains and counts it.
 3. A missing body is fetched by hash from the other validators, one after the other.
@@ -116,8 +117,8 @@ class EvaluationService:
                 outcome_class=outcome.outcome_class.value,
                 score=outcome.score,
             )
-            while not self._speaker.add(verdict):
-                await trio.sleep(RETRY_AFTER_S)
+            if not self._speaker.add(verdict):
+                self.faults["unsaid"] += 1
             return
         self.faults["abstained"] += 1
 

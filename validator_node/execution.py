@@ -1,7 +1,7 @@
 """Execution: the table from action to the pure function that applies it.
 
-No trio, no I/O. A batch is a list of typed actions, executed in order over one view of the replicated
-state. What does not apply is a no-op with a reason; it never fails a batch.
+No trio, no I/O. A batch is a list of typed actions, executed in order over one view of the
+replicated state. What does not apply is a no-op with a reason; it never fails a batch.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _apply_statement(
         elif isinstance(item, VerdictItem):
             outcome.take(state_verdict(view, voters, _now(view, slot), header.signer, item))
         else:
-            _observe(view, voters, slot, header.signer, item, outcome)
+            _observe(view, voters, header.signer, item, outcome)
 
 
 def _now(view: View, slot: SlotContext) -> SlotContext:
@@ -120,7 +120,6 @@ def _now(view: View, slot: SlotContext) -> SlotContext:
 def _observe(
     view: View,
     voters: Voters,
-    slot: SlotContext,
     signer: int,
     item: Observation,
     outcome: Outcome,

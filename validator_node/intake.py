@@ -2,8 +2,8 @@
 
 Rules:
 1. The topic validator decides before the message is forwarded. A message is all or nothing: one
-   malformed, foreign, unsigned, unregistered, oversized or expired submission refuses all of it, and
-   so does a message that holds nothing new. Each refusal is counted by reason.
+   malformed, foreign, unsigned, unregistered, oversized or expired submission refuses all of it,
+   and so does a message that holds nothing new. Each refusal is counted by reason.
 2. Cheap checks come first; a signature is verified only for what everything else would admit, and
    only within the hotkey's rate.
 3. What passed waits in a bounded queue until the state has admitted it. To spare the network four

@@ -1,7 +1,7 @@
 """Between the engine's `Persist` effects and the journal's records.
 
-A vow passes the signing guard before it is appended: the guard is a second, independent line against
-signing twice, and it stops the process rather than let the engine be wrong.
+A vow passes the signing guard before it is appended: the guard is a second, independent line
+against signing twice, and it stops the process rather than let the engine be wrong.
 """
 
 from __future__ import annotations

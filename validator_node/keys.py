@@ -20,7 +20,7 @@ from protocol.errors import DecodeError
 from protocol.identity import ConsensusKey, Hotkey
 from validator_node.errors import ConfigError
 
-PASSPHRASE_VARIABLE = "VALIDATOR_PASSPHRASE"
+PASSPHRASE_VARIABLE = "VALIDATOR_PASSPHRASE"  # noqa: S105 - a name, not a secret
 _MAGIC = b"validator-keystore/1\n"
 _SALT_BYTES = pwhash.scrypt.SALTBYTES
 _FILE_LIMIT = 4096

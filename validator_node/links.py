@@ -1,7 +1,7 @@
 """The consensus links: who is at the other end, and what they say.
 
-A link carries frames of consensus messages and statements. It is admitted only after the peer's node
-record proved which validator it is (`peers`).
+A link carries frames of consensus messages and statements. It is admitted only after the peer's
+node record proved which validator it is (`peers`).
 """
 
 from __future__ import annotations

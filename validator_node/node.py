@@ -1,8 +1,8 @@
 """One validator node: its parts, put together, in one nursery.
 
-`Node` owns the data (store, journal), the consensus driver and the services, and passes what a batch
-brought about to whom it concerns. `run_node` opens everything in order, runs until it is told to stop,
-and closes everything in reverse. An error in any service ends the process with that error.
+`Node` owns the data (store, journal), the consensus driver and the services, and passes what a
+batch brought about to whom it concerns. `run_node` opens everything in order, runs until it is told
+to stop, and closes everything in reverse. An error in any service ends the process with that error.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ from __future__ import annotations
 import json
 import signal
 import time
-from pathlib import Path
 
 import structlog
 import trio
 
-from chain.embedded import ChainGenesis, EmbeddedChain, GenesisNeuron
-from challenges import examples
 from consensus.engine import Engine
 from protocol.codec import digest_of, encode
 from protocol.envelope import RecordKind, record_payload
@@ -39,6 +36,7 @@ from validator_node.consensus_driver import ConsensusDriver
 from validator_node.errors import ConfigError
 from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
+from validator_node.founding import embedded_chain, load_modules, now_ms
 from validator_node.gauges import sources_of
 from validator_node.intake import MAX_MESSAGE_BYTES, Intake
 from validator_node.journal_bridge import SigningJournal
@@ -63,50 +61,6 @@ from validator_node.weight_service import WeightService
 SUMMARY_FILE = "summary.json"
 
 log = structlog.get_logger(__name__)
-
-
-def now_ms() -> int:
-    """Return the wall clock in milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
-
-
-def embedded_chain(genesis: Genesis, directory: Path) -> EmbeddedChain:
-    """Return the embedded chain that the genesis describes."""
-    parameters = genesis.chain
-    neurons = []
-    for position, neuron in enumerate(genesis.neurons):
-        if neuron.uid != position:
-            raise ConfigError(f"genesis: neuron {position} has uid {neuron.uid}; uids are dense")
-        neurons.append(
-            GenesisNeuron(
-                hotkey=neuron.hotkey,
-                stake=neuron.stake,
-                validator_permit=neuron.validator_permit,
-            )
-        )
-    chain_genesis = ChainGenesis(
-        netuid=parameters.netuid,
-        start_ms=parameters.start_ms,
-        block_time_ms=parameters.block_time_ms,
-        tempo=parameters.tempo,
-        neurons=tuple(neurons),
-        weights_rate_limit=parameters.weights_rate_limit,
-        min_stake=parameters.min_stake,
-        owner_hotkey=genesis.owner,
-    )
-    return EmbeddedChain(chain_genesis, directory, now_ms)
-
-
-def load_modules(genesis: Genesis) -> dict[bytes, bytes]:
-    """Return the modules of the genesis' challenges by hash; `ConfigError` names a missing one."""
-    known = {entry.module_hash: entry.module for entry in map(examples.load, examples.names())}
-    for challenge in genesis.challenges:
-        if challenge.module_hash not in known:
-            raise ConfigError(
-                f"challenge {challenge.challenge_id}: module {challenge.module_hash.hex()[:16]} is "
-                "not installed; install the release that has it"
-            )
-    return known
 
 
 class Node:

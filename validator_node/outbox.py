@@ -1,8 +1,8 @@
 """The outbox: gathers a turn's messages and sends each validator one frame.
 
 A frame is the canonical MessagePack array of its messages. It is split where it would exceed
-`MAX_FRAME_BYTES`. Frames for a validator whose link is down wait in the link's bounded queue, and what
-is lost there is said again: consensus repeats itself (STATUS), it never depends on a frame.
+`MAX_FRAME_BYTES`. Frames for a validator whose link is down wait in the link's bounded queue, and
+what is lost there is said again: consensus repeats itself (STATUS), it never depends on a frame.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from consensus.validators import Voters
-from protocol.codec import ZERO_DIGEST, Record, U64, decode, encode
+from protocol.codec import U64, ZERO_DIGEST, Record, decode, encode
 from protocol.records.batch import Batch, Certificate
 from protocol.records.genesis import Genesis
 from protocol.records.result import Receipt, Result, result_key
@@ -55,19 +55,21 @@ class Store:
     def open(cls, path: Path, genesis: Genesis) -> Self:
         """Open the database at `path`, filled with the genesis if it is new.
 
-        Raises `GenesisMismatchError` if it belongs to another network, and the errors of `Database.open`.
+        Raises `GenesisMismatchError` if it belongs to another network, and the errors of
+        `Database.open`.
         """
         database = Database.open(path)
         try:
             known = database.get(Column.META, _NETWORK_KEY)
-            if known is not None and known != genesis.network_id:
-                raise GenesisMismatchError(path, known, genesis.network_id)
             store = cls(database, genesis)
             if known is None:
                 store._write_genesis()
         except BaseException:
             database.close()
             raise
+        if known is not None and known != genesis.network_id:
+            database.close()
+            raise GenesisMismatchError(path, known, genesis.network_id)
         return store
 
     def _write_genesis(self) -> None:

@@ -1,9 +1,9 @@
 """Weights: watches the chain's epochs, and carries each certified vector to the chain.
 
 Rules:
-1. When the chain's head has passed the end of the state's epoch, this validator states an observation
-   of the first block of the next one. A quorum of equal observations closes the epoch at execution,
-   which computes the weights: nobody proposes them, everybody derives them.
+1. When the chain's head has passed the end of the state's epoch, this validator states an
+   observation of the first block of the next one. A quorum of equal observations closes the epoch
+   at execution, which computes the weights: nobody proposes them, everybody derives them.
 2. A vector is submitted only once the state root that contains it is named by a decided batch, that
    is W slots after the epoch was closed.
 3. An empty vector is never submitted and never replaced by anything: it raises an alert.
@@ -23,7 +23,7 @@ import trio
 from chain.errors import ChainError
 from chain.interface import Block, Chain, EpochStatus, HotkeySigner, Metagraph
 from chain.submitter import Outcome, ReadBack, WeightSubmitter
-from protocol.codec import Digest, Record, U16, U64, digest_of, sha256
+from protocol.codec import U16, U64, Digest, Record, digest_of, sha256
 from protocol.records.statement import Observation
 from protocol.records.weights import EpochWeights
 from validator_node.speaker import Speaker
@@ -89,14 +89,17 @@ class WeightService:
         self._submitter = WeightSubmitter(poll_s=poll_s)
         self._closed: EpochWeights | None = None
         self._closed_at_height = 0
+        self._newer = trio.Event()
         self.block = 0
         self.submitted: Submission | None = None
         self.alerts: Counter[str] = Counter()
 
     def on_closed(self, weights: EpochWeights, height: int) -> None:
-        """An epoch was closed by the batch at `height`."""
+        """Take the weights of an epoch that the batch at `height` closed."""
         self._closed = weights
         self._closed_at_height = height
+        self._newer.set()
+        self._newer = trio.Event()
 
     def resume(self) -> None:
         """After a restart, submit the newest closed epoch again unless the chain holds it."""
@@ -186,7 +189,7 @@ class WeightService:
 
     async def _cancel_when_superseded(self, epoch: int, scope: trio.CancelScope) -> None:
         while self._closed is not None and self._closed.epoch == epoch:
-            await trio.sleep(self._poll_s)
+            await self._newer.wait()
         self.alerts["superseded"] += 1
         log.error("weights superseded before they were submitted", epoch=epoch)
         scope.cancel()

@@ -1,4 +1,4 @@
-"""Results: how a submission ended, as the replicated state holds it, and the receipt that proves it.
+"""Results: how a submission ended, and the receipt that proves it.
 
 A receipt is self-contained: result -> state proof -> state root -> batch body -> batch header ->
 commit certificate -> validator set. Its bytes are canonical, and its certificate holds no signature

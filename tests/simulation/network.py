@@ -1,7 +1,7 @@
-"""A whole network of engines from one seed: virtual time, lossy links, crashes with durable journals.
+"""A whole network of engines from one seed: virtual time, lossy links, crashes.
 
-Nothing here knows the protocol's rules; it performs effects as the driver does (persist before send)
-and checks after every step what must never be broken.
+Nothing here knows the protocol's rules; it performs effects as the driver does (persist before
+send) and checks after every step what must never be broken.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Network:
     """n engines, one event queue."""
 
     def __init__(self, seed: int, weights: list[int], faults: Faults, window: int = 4) -> None:
-        self.random = random.Random(seed)  # noqa: S311
+        self.random = random.Random(seed)
         self.voters = make_voters(weights)
         self.faults = faults
         self.parameters = Parameters(window=window, term=24, base_timeout_ms=400)

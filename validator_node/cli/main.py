@@ -13,7 +13,7 @@ from validator_node.errors import NodeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(receipt.app, name="receipt")
-app.command("testnet")(testnet.testnet)
+app.command("testnet")(testnet.run_network)
 app.command("mine", hidden=True)(testnet.mine)
 
 
@@ -25,11 +25,11 @@ def run(
     ] = None,
 ) -> None:
     """Run a validator node until SIGINT or SIGTERM."""
-    import trio  # noqa: PLC0415 - the help page need not load the node
+    import trio
 
-    from validator_node.config import load_config  # noqa: PLC0415
-    from validator_node.logs import configure  # noqa: PLC0415
-    from validator_node.node import run_node  # noqa: PLC0415
+    from validator_node.config import load_config
+    from validator_node.logs import configure
+    from validator_node.node import run_node
 
     loaded = load_config(config)
     configure(log_file)
@@ -39,9 +39,9 @@ def run(
 @app.command()
 def version() -> None:
     """Show the version and the evaluation engine's id, which a network pins."""
-    from importlib.metadata import version as package_version  # noqa: PLC0415
+    from importlib.metadata import version as package_version
 
-    from runtime.engine import engine_id  # noqa: PLC0415
+    from runtime.engine import engine_id
 
     typer.echo(f"validator-node {package_version('validator-node')}")
     typer.echo(f"engine {engine_id().hex()}")
@@ -63,8 +63,8 @@ def main() -> None:
         if isinstance(error, KeyboardInterrupt):
             sys.exit(130)
         if not isinstance(error, NodeError):
-            from validator_node.network.errors import NetworkError  # noqa: PLC0415
-            from storage.errors import StorageError  # noqa: PLC0415
+            from storage.errors import StorageError
+            from validator_node.network.errors import NetworkError
 
             if not isinstance(error, NetworkError | StorageError):
                 raise

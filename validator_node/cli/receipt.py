@@ -55,8 +55,7 @@ def describe(result: Result) -> list[str]:
         f"submission {result.submission_id.hex()}",
         f"miner {ss58_of(result.hotkey)} (uid {result.uid})",
         f"challenge {result.challenge_id} version {result.challenge_version}",
-        f"epoch {result.epoch}, admitted in slot {result.admitted_seq}, "
-        f"settled in slot {result.settled_seq}",
+        f"epoch {result.epoch}, slots {result.admitted_seq} (admitted) to {result.settled_seq}",
     ]
     basis = result.basis
     if isinstance(basis, Replicated):
@@ -83,8 +82,8 @@ def fetch(
 
 
 async def _fetch(wanted: bytes, node: str, out: Path, host: str) -> None:
-    from validator_node.network.network import NetworkConfig, open_network  # noqa: PLC0415
-    from validator_node.queries import (  # noqa: PLC0415
+    from validator_node.network.network import NetworkConfig, open_network
+    from validator_node.queries import (
         DEADLINE_S,
         MAX_RECEIPT_REPLY_BYTES,
         RECEIPT_PROTOCOL,
@@ -110,5 +109,5 @@ async def _fetch(wanted: bytes, node: str, out: Path, host: str) -> None:
     if not reply.receipt:
         reason = f" ({reply.reason})" if reply.reason else ""
         raise ReceiptError(f"no receipt: the submission is {reply.state}{reason} at this node")
-    out.write_bytes(reply.receipt)
+    await trio.Path(out).write_bytes(reply.receipt)
     typer.echo(f"{out}: {len(reply.receipt)} bytes")

@@ -14,7 +14,7 @@ import typer
 from validator_node.errors import ConfigError
 
 
-def testnet(  # noqa: PLR0913 - one parameter an option
+def run_network(
     validators: Annotated[int, typer.Option(min=1, max=16, help="validator processes")] = 4,
     miners: Annotated[int, typer.Option(min=1, max=32, help="miner processes")] = 4,
     duration: Annotated[float, typer.Option(min=5, help="seconds of load")] = 60.0,
@@ -27,8 +27,8 @@ def testnet(  # noqa: PLR0913 - one parameter an option
     report: Annotated[Path | None, typer.Option(help="write the report as JSON")] = None,
 ) -> None:
     """Run validators and miners on this machine until their weights are on the chain."""
-    from validator_node.testnet.layout import TestnetOptions  # noqa: PLC0415 - slow import
-    from validator_node.testnet.runner import run_testnet  # noqa: PLC0415
+    from validator_node.testnet.layout import TestnetOptions
+    from validator_node.testnet.runner import run_testnet
 
     folder = state_dir or Path(tempfile.mkdtemp(prefix="validator-testnet-"))
     options = TestnetOptions(
@@ -48,9 +48,9 @@ def mine(
     log_file: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Play one miner until SIGTERM."""
-    from validator_node.config import load_genesis  # noqa: PLC0415 - slow import
-    from validator_node.logs import configure  # noqa: PLC0415
-    from validator_node.miner import Miner, MinerConfig  # noqa: PLC0415
+    from validator_node.config import load_genesis
+    from validator_node.logs import configure
+    from validator_node.miner import Miner, MinerConfig
 
     configure(log_file)
     try:

@@ -229,7 +229,7 @@ def _sole_error() -> Iterator[None]:
         error: Exception = group
         while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
-        raise error  # noqa: TRY201  # not the group that was caught
+        raise error  # not the group that was caught
 
 
 @asynccontextmanager
@@ -251,14 +251,35 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[Network]:
     network = Network(host, gossip, connections, counters)
     for address in config.bootstrap:
         connections.add_bootstrap(address)
+    stop = trio.Event()
     with _sole_error():
-        async with (
-            run_host(host, config.listen_host, config.listen_port),
-            gossip.run(),
-            trio.open_nursery() as nursery,
-        ):
-            network._start(nursery)
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope(shield=True):
+                await nursery.start(_run_services, host, gossip, config, stop)
             try:
-                yield network
+                async with trio.open_nursery() as tasks:
+                    network._start(tasks)
+                    try:
+                        yield network
+                    finally:
+                        tasks.cancel_scope.cancel()
             finally:
-                nursery.cancel_scope.cancel()
+                stop.set()
+
+
+async def _run_services(
+    host: Any,
+    gossip: Gossip,
+    config: NetworkConfig,
+    stop: trio.Event,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the library's services, out of reach of a cancellation until they are stopped.
+
+    Cancelled from outside, they leave sockets open: each connection closes over several steps.
+    """
+    with trio.CancelScope(shield=True):
+        async with run_host(host, config.listen_host, config.listen_port), gossip.run():
+            task_status.started()
+            await stop.wait()

@@ -1,7 +1,8 @@
 """What a finished test network came to, read from its files after all processes have ended.
 
-Everything is checked here, not believed: equal chain hash and state root at one height, equal vectors
-on the chain, and no two signatures for one slot in any journal. What fails raises `TestnetError`.
+Everything is checked here, not believed: equal chain hash and state root at one height, equal
+vectors on the chain, and no two signatures for one slot in any journal. What fails raises
+`TestnetError`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from registry import keys as state_keys
 from registry.submissions import best_scores
 from storage.vow_audit import audit_vows
 from validator_node.errors import TestnetError
+from validator_node.founding import embedded_chain
 from validator_node.latency import percentile
-from validator_node.node import SUMMARY_FILE, embedded_chain
+from validator_node.node import SUMMARY_FILE
 from validator_node.store import Store
 from validator_node.testnet.layout import Layout, ValidatorSite
 from validator_node.testnet.processes import Child
@@ -105,7 +107,7 @@ def _miners(
 ) -> list[dict[str, Any]]:
     epoch = submitted_epoch(store, vector)
     best = best_scores(store.tree.view(), epoch) if epoch is not None else {}
-    weights = {uid: weight for uid, weight in vector}
+    weights: dict[int, int] = {entry[0]: entry[1] for entry in vector}
     miners = []
     for site in layout.miners:
         done = _read_json(site.report)

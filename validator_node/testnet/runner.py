@@ -1,7 +1,7 @@
 """Runs a test network: start, load, perhaps kill the primary, drain, stop, report.
 
-Every phase has a deadline and shows its progress; a child that dies on its own ends the run with its
-last words.
+Every phase has a deadline and shows its progress; a child that dies on its own ends the run with
+its last words.
 """
 
 from __future__ import annotations

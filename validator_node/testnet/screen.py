@@ -1,4 +1,4 @@
-"""What a person sees while a test network runs: one line a validator, and at the end the results."""
+"""What a person sees while a test network runs: where each validator is, then the results."""
 
 from __future__ import annotations
 

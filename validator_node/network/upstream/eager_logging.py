@@ -40,7 +40,7 @@ HOT: tuple[tuple[type, str], ...] = (
 class _WithoutDebug(ast.NodeTransformer):
     """Replaces statements `logger.debug(...)` and `self.logger.debug(...)` by `pass`."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:  # noqa: N802  # the name ast expects
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:  # the name ast expects
         call = node.value
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
             return node
