@@ -16,7 +16,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 
 from validator_node.network.counters import Counters
-from validator_node.network.host import parse_address
+from validator_node.network.host import close_connections, parse_address
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,9 @@ class Connections(INotifee):
 
     async def disconnect(self, peer_id: str) -> None:
         """Close every connection to the peer; a bootstrap peer will be dialled again."""
-        await self._swarm.close_peer(ID.from_string(peer_id))
+        # Not Swarm.close_peer: it also forgets, unclosed, whatever connected in the meantime.
+        identity = ID.from_string(peer_id)
+        await close_connections(list(self._swarm.get_connections(identity)))
 
     async def _keep(self, peer_id: str) -> None:
         delay = FIRST_RETRY_S

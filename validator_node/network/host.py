@@ -112,19 +112,23 @@ def _new_host(seed: bytes, address: multiaddr.Multiaddr, announce: tuple[str, ..
     return host
 
 
-async def _close(host: Any) -> None:
-    """Close all connections together, then the host: one after the other takes 0.2 s each."""
+async def close_connections(connections: list[Any]) -> None:
+    """Close connections together: one after the other takes 0.2 s each."""
 
-    async def close_connection(connection: Any) -> None:
+    async def close(connection: Any) -> None:
         try:
             await connection.close()
         except Exception as error:
             log.debug("closing a connection failed: %r", error)
 
+    async with trio.open_nursery() as nursery:
+        for connection in connections:
+            nursery.start_soon(close, connection)
+
+
+async def _close(host: Any) -> None:
     with trio.move_on_after(CLOSE_S, shield=True):
-        async with trio.open_nursery() as nursery:
-            for connection in list(host.get_network().get_connections()):
-                nursery.start_soon(close_connection, connection)
+        await close_connections(list(host.get_network().get_connections()))
         await host.close()
 
 
