@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from consensus.certificate import build_certificate
 from consensus.core import VOTE_RANGE, Core, UnwantedError
-from consensus.effects import Broadcast, CheckBatch, Decide, PersistNote, Report
+from consensus.effects import Broadcast, CheckBatch, Decide, PersistNote
 from consensus.inputs import BatchChecked
 from consensus.messages import PrePrepare, Vote
 from protocol.envelope import VoteKind
@@ -29,8 +29,7 @@ def open_slot(core: Core) -> int | None:
     if core.me is None or core.changing or core.voters.primary(core.view) != core.me:
         return None
     seq = core.highest_accepted() + 1
-    last = min(core.tip_seq + core.parameters.window, core.base_seq + core.parameters.term)
-    return seq if seq <= last else None
+    return seq if seq <= core.last_open else None
 
 
 def propose(core: Core, batch: Batch) -> None:
@@ -47,7 +46,7 @@ def propose(core: Core, batch: Batch) -> None:
     vote = core.make_vote(VoteKind.PREPARE, seq, header.digest)
     proposal = PrePrepare(vote=vote, header=header, batch=batch)
     core.slot(seq).proposal = proposal
-    core.emit(PersistNote("proposal", core.view, seq, proposal))
+    core.emit(PersistNote("proposal", core.voters.epoch, core.view, seq, proposal))
     core.emit(Broadcast(proposal))
 
 
@@ -113,6 +112,8 @@ def wants_vote(core: Core, vote: Vote) -> str | None:
         known = ballots.known(vote.signer, vote.view)
         if known is not None and (known.kind, known.digest) == (vote.kind, vote.digest):
             return "duplicate"
+        if known is None and vote.kind == "prepare" and slot.committed is not None:
+            return "past_quorum"
     return None
 
 
@@ -128,20 +129,19 @@ def on_vote(core: Core, peer: int, vote: Vote) -> None:
 
 
 def count_vote(core: Core, vote: Vote) -> None:
-    """Add a verified vote to its ballots; report what contradicts an earlier one."""
+    """Add a verified vote to its ballots; note what contradicts an earlier one (rule 18)."""
     slot = core.slot(vote.seq)
     ballots = slot.commits if vote.kind == "commit" else slot.approvals
     earlier = ballots.add(vote)
     if earlier is not None:
-        core.emit(Report(earlier, vote))
+        core.contradictions.append((earlier, vote))
 
 
 def check_fresh(core: Core) -> None:
     """Hand proposals whose parent is known to the driver, for judgement of their content."""
     if core.changing:
         return
-    last = min(core.tip_seq + core.parameters.window, core.base_seq + core.parameters.term)
-    for seq in range(core.tip_seq + 1, last + 1):
+    for seq in range(core.tip_seq + 1, core.last_open + 1):
         slot = core.slots.get(seq)
         if slot is None or slot.proposal is None or slot.checking or slot.accepted or slot.rejected:
             continue
@@ -170,7 +170,7 @@ def on_batch_checked(core: Core, checked: BatchChecked) -> None:
         refuse_proposal(core, checked.seq, checked.digest, checked.reason)
         return
     accept(core, header)
-    core.emit(PersistNote("proposal", core.view, checked.seq, slot.proposal))
+    core.emit(PersistNote("proposal", core.voters.epoch, core.view, checked.seq, slot.proposal))
     core.cast(VoteKind.PREPARE, checked.seq, header.digest)
 
 
@@ -197,7 +197,7 @@ def commit_prepared(core: Core) -> None:
         certificate = build_certificate(core.voters, header, "prepare", core.view, approvals)
         slot.prepared = certificate
         slot.committed = slot.accepted
-        core.emit(PersistNote("prepared", core.view, seq, certificate))
+        core.emit(PersistNote("prepared", core.voters.epoch, core.view, seq, certificate))
         core.cast(VoteKind.COMMIT, seq, slot.committed)
 
 

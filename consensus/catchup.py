@@ -10,9 +10,11 @@ Rules:
 from __future__ import annotations
 
 from consensus.core import Core, UnwantedError
-from consensus.effects import Send, SendBody, SendDecided
+from consensus.effects import Send, SendBody, SendCheckpoint, SendDecided
 from consensus.messages import BatchBody, DecidedSlot, FetchBatch, Status
 from consensus.patience import own_status
+from protocol.records.batch import Certificate
+from protocol.records.checkpoint import CheckpointCertificate
 
 MAX_DECIDED_PER_STATUS = 64
 """Slots sent in answer to one STATUS; the receiver asks again from its new height."""
@@ -20,11 +22,17 @@ MAX_DECIDED_PER_STATUS = 64
 
 def on_status(core: Core, peer: int, status: Status) -> None:
     """Send `peer` what it misses (rule 10)."""
-    if status.epoch != core.voters.epoch:
-        raise UnwantedError("wrong_epoch")
     if status.height < core.height:
         last = min(core.height, status.height + MAX_DECIDED_PER_STATUS)
         core.emit(SendDecided(peer, status.height + 1, last))
+    if status.epoch > core.voters.epoch:
+        core.emit(Send(peer, own_status(core)))
+        return
+    if status.epoch < core.voters.epoch:
+        handover = core.handovers.get(status.epoch)
+        core.emit(Send(peer, handover) if handover else SendCheckpoint(peer, status.epoch))
+        return
+    send_checkpoint_vote(core, peer, status.height)
     if core.changing:
         if core.own_view_change is not None and status.view <= core.view:
             core.emit(Send(peer, core.own_view_change))
@@ -34,6 +42,15 @@ def on_status(core: Core, peer: int, status: Status) -> None:
         core.emit(Send(peer, core.new_view))
     if status.view <= core.view:
         send_open_slots(core, peer, status.height)
+
+
+def send_checkpoint_vote(core: Core, peer: int, height: int) -> None:
+    """Send what may be missing of the newest checkpoint: its certificate or our vote."""
+    if core.stable is not None and core.stable_seq >= height:
+        core.emit(Send(peer, core.stable))
+    for votes in core.checkpoint_votes.values():
+        if core.me in votes:
+            core.emit(Send(peer, votes[core.me]))
 
 
 def send_open_slots(core: Core, peer: int, height: int) -> None:
@@ -97,7 +114,20 @@ def on_decided(core: Core, message: DecidedSlot) -> None:
     slot.headers[header.digest] = header
     slot.bodies[header.digest] = message.batch
     slot.decided = slot.decided or certificate
-    raise_floor(core, certificate.view)
+    if header.epoch == core.voters.epoch:
+        raise_floor(core, certificate.view)
+
+
+def on_snapshot(core: Core, certificate: CheckpointCertificate, decided: Certificate) -> None:
+    """Go on from a snapshot: its slot counts as executed, what lies below is forgotten."""
+    checkpoint = certificate.checkpoint
+    if checkpoint.seq <= core.height:
+        return
+    core.height, core.height_digest = checkpoint.seq, checkpoint.chain_hash
+    core.executed = checkpoint.seq
+    core.adopt_tip(decided)
+    core.stable = certificate
+    core.forget_executed()
 
 
 def raise_floor(core: Core, view: int) -> None:

@@ -32,16 +32,18 @@ def bitmap(signers: list[int], size: int) -> bytes:
 
 def signers_of(certificate: Certificate, size: int) -> list[int]:
     """Return the signers' indices; `ProofError` if the bitmap does not fit a set of `size`."""
-    bits = certificate.signers
+    return signers_of_bitmap(certificate.signers, len(certificate.signatures), size)
+
+
+def signers_of_bitmap(bits: bytes, signatures: int, size: int) -> list[int]:
+    """Return the indices that `bits` names, one for each of so many `signatures`."""
     if len(bits) != (size + 7) // 8:
         raise ProofError(f"certificate bitmap has {len(bits)} bytes for {size} validators")
     signers = [i for i in range(len(bits) * 8) if bits[i // 8] >> (i % 8) & 1]
     if signers and signers[-1] >= size:
         raise ProofError(f"certificate names validator {signers[-1]} of {size}")
-    if len(signers) != len(certificate.signatures):
-        raise ProofError(
-            f"certificate has {len(certificate.signatures)} signatures for {len(signers)} signers"
-        )
+    if len(signers) != signatures:
+        raise ProofError(f"certificate has {signatures} signatures for {len(signers)} signers")
     return signers
 
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from consensus.ballots import Ballots
 from consensus.certificate import Verify, judge_certificate
 from consensus.effects import Broadcast, Effect, PersistFloor, PersistNote, PersistVow, VowKind
+from consensus.inputs import Edge
 from consensus.messages import NewView, PrePrepare, ViewChange, Vote
 from consensus.validators import Voters
 from protocol.codec import encode, sha256
 from protocol.envelope import VoteKind, vote_payload
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate, Header
+from protocol.records.checkpoint import Checkpoint, CheckpointCertificate, CheckpointVote
 from protocol.records.genesis import Parameters
 
 VOTE_RANGE = 256
@@ -80,6 +82,8 @@ class Core:
         self.voters = voters
         self.me = me
         """Own index; None for an observer, which follows but never signs (rule 8)."""
+        self.key = None if me is None else voters.key(me)
+        """Own consensus key: a later set may give it another index, or none."""
         self.verify = verify
         self.parameters = parameters
         self.view = 0
@@ -90,7 +94,20 @@ class Core:
         self.tip_certificate: Certificate | None = None
         self.height = 0
         self.height_digest = genesis_digest
-        self.genesis_digest = genesis_digest
+        self.executed = 0
+        """The last slot that the driver has executed."""
+        self.epoch_base = (0, genesis_digest)
+        """The slot the epoch starts above, and its digest."""
+        self.edge: Edge | None = None
+        self.stable: CheckpointCertificate | None = None
+        self.checkpoint_votes: dict[int, dict[int, CheckpointVote]] = {}
+        self.own_checkpoints: dict[int, Checkpoint] = {}
+        self.old_sets: dict[int, Voters] = {}
+        self.handovers: dict[int, CheckpointCertificate] = {}
+        """Stable checkpoints at the edges of former epochs, by epoch."""
+        self.contradictions: list[tuple[Vote, Vote]] = []
+        """Verified contradicting votes, not yet reported."""
+        self.known_evidence: dict[tuple[int, int, int, int, bool], None] = {}
         self.slots: dict[int, Slot] = {}
         self.view_changes: dict[int, ViewChange] = {}
         self.new_view: NewView | None = None
@@ -111,6 +128,32 @@ class Core:
         """Return the effects gathered since the last call."""
         effects, self._outbox = self._outbox, []
         return effects
+
+    # --- epochs ------------------------------------------------------------------------------
+
+    @property
+    def stable_seq(self) -> int:
+        """The sequence of the last stable checkpoint: h of the paper."""
+        return self.stable.checkpoint.seq if self.stable else 0
+
+    @property
+    def last_open(self) -> int:
+        """The last slot that may be proposed or freshly approved now (rules 4, 6, 12)."""
+        parameters = self.parameters
+        last = min(
+            self.tip_seq + parameters.window,
+            self.executed + parameters.window,
+            self.base_seq + parameters.term,
+        )
+        return last if self.edge is None else min(last, self.edge.seq)
+
+    def voters_of(self, epoch: int) -> Voters:
+        """Return the set of an epoch; `UnwantedError` for one that is not known here."""
+        if epoch == self.voters.epoch:
+            return self.voters
+        if epoch not in self.old_sets:
+            raise UnwantedError("wrong_epoch")
+        return self.old_sets[epoch]
 
     # --- slots -------------------------------------------------------------------------------
 
@@ -170,7 +213,8 @@ class Core:
         if memo in self._judged:
             return
         wanted = "prepare" if kind == "prepare" else "commit"
-        judge_certificate(self.voters, certificate, wanted, self.verify)  # type: ignore[arg-type]
+        voters = self.voters_of(certificate.header.epoch)
+        judge_certificate(voters, certificate, wanted, self.verify)  # type: ignore[arg-type]
         if len(self._judged) >= CERTIFICATE_MEMO:
             self._judged.pop(next(iter(self._judged)))
         self._judged[memo] = None
@@ -194,7 +238,7 @@ class Core:
         if ballots.add(vote) is not None:
             raise AssertionError(f"about to sign a second {kind} for view {self.view} slot {seq}")
         phase: VowKind = "commit" if kind is VoteKind.COMMIT else "prepare"
-        self.emit(PersistVow(phase, self.view, seq, vote))
+        self.emit(PersistVow(phase, self.voters.epoch, self.view, seq, vote))
         return vote
 
     def cast(self, kind: VoteKind, seq: int, digest: bytes, reason: str = "") -> None:
@@ -210,7 +254,7 @@ class Core:
             raise AssertionError(f"view {view} is below the floor {self.view}")
         self.view = view
         self.changing = changing
-        self.emit(PersistFloor(view))
+        self.emit(PersistFloor(self.voters.epoch, view))
         for slot in self.slots.values():
             slot.leave_view()
 
@@ -224,7 +268,7 @@ class Core:
         slot.decided = certificate
         self.tip_seq, self.tip_digest = header.seq, header.digest
         self.tip_certificate = certificate
-        self.emit(PersistNote("tip", certificate.view, header.seq, certificate))
+        self.emit(PersistNote("tip", header.epoch, certificate.view, header.seq, certificate))
 
     def forget_executed(self) -> None:
         """Drop the slots at or below the height; the ledger holds them now."""

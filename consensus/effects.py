@@ -12,10 +12,15 @@ from typing import Literal
 
 from consensus.inputs import Timer
 from consensus.messages import Message, NewView, PrePrepare, ViewChange, Vote
+from consensus.validators import Voters
 from protocol.records.batch import Batch, Certificate
+from protocol.records.checkpoint import CheckpointCertificate, CheckpointVote
 
-VowKind = Literal["prepare", "commit", "view-change", "new-view"]
+VowKind = Literal["prepare", "commit", "view-change", "new-view", "checkpoint"]
 """The phase of a vow; PREPARE and REJECT share one."""
+
+
+NoteKind = Literal["proposal", "prepared", "tip", "new-view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +28,34 @@ class PersistVow:
     """Make durable what is about to be signed away (rule 7)."""
 
     phase: VowKind
+    epoch: int
     view: int
     seq: int
-    message: Vote | ViewChange | NewView
+    message: Vote | ViewChange | NewView | CheckpointVote
 
 
 @dataclass(frozen=True, slots=True)
 class PersistFloor:
-    """The lowest view this node may still sign in."""
+    """The lowest view of an epoch this node may still sign in."""
 
+    epoch: int
     view: int
+
+
+@dataclass(frozen=True, slots=True)
+class PersistEpoch:
+    """A new epoch begins; durable before anything is signed in it (rule 12)."""
+
+    certificate: CheckpointCertificate
+    """The stable checkpoint at the old epoch's edge; it names the new set."""
 
 
 @dataclass(frozen=True, slots=True)
 class PersistNote:
     """A proof needed again after a restart."""
 
-    kind: Literal["proposal", "prepared", "tip", "new-view"]
+    kind: NoteKind
+    epoch: int
     view: int
     seq: int
     record: PrePrepare | Certificate | NewView
@@ -97,6 +113,38 @@ class Decide:
 
 
 @dataclass(frozen=True, slots=True)
+class Stable:
+    """A checkpoint is stable: keep its certificate; what lies below it may be collected."""
+
+    certificate: CheckpointCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class SendCheckpoint:
+    """Send one validator the stable checkpoint at the edge of an earlier epoch."""
+
+    peer: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBegan:
+    """Agreement goes on under a new validator set, in view 0."""
+
+    voters: Voters
+    me: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """Own state differs from a quorum's: this node has stopped voting and must resync (rule 11)."""
+
+    seq: int
+    own: bytes
+    certified: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """(Re)start a timer."""
 
@@ -130,6 +178,7 @@ class Refused:
 Effect = (
     PersistVow
     | PersistFloor
+    | PersistEpoch
     | PersistNote
     | Broadcast
     | Send
@@ -137,9 +186,13 @@ Effect = (
     | SendBody
     | CheckBatch
     | Decide
+    | Stable
+    | SendCheckpoint
+    | EpochBegan
+    | Diverged
     | SetTimer
     | CancelTimer
     | Report
     | Refused
 )
-Persist = PersistVow | PersistFloor | PersistNote
+Persist = PersistVow | PersistFloor | PersistEpoch | PersistNote

@@ -11,6 +11,8 @@ them:
 | `agreement` | propose, approve, commit, decide (2, 4, 5, 7) |
 | `succession` | view change (7, 9, 10) |
 | `patience` | timers, back-off, rotation (6, 10) |
+| `checkpoints`, `epochs` | executed state certified, sets handed over (11, 12) |
+| `evidence` | contradictions proven and told (18) |
 | `catchup`, `recovery` | behind, restarted (7, 8, 10, 19) |
 
 A message that is stale, malformed, wrongly signed or otherwise of no use changes nothing and gives
@@ -21,22 +23,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from consensus import agreement, catchup, succession
+from consensus import agreement, catchup, checkpoints, epochs, evidence, succession
 from consensus.certificate import Verify
 from consensus.core import Core, Sign, UnwantedError
 from consensus.effects import Effect, Persist, Refused
 from consensus.inputs import (
     BatchChecked,
+    Edge,
+    Executed,
     Input,
     LinkUp,
     Propose,
     Received,
+    SnapshotInstalled,
     TimerFired,
     WorkPending,
 )
 from consensus.messages import (
     BatchBody,
     DecidedSlot,
+    Evidence,
     FetchBatch,
     Message,
     NewView,
@@ -50,6 +56,7 @@ from consensus.recovery import restore
 from consensus.validators import Voters
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate
+from protocol.records.checkpoint import CheckpointCertificate, CheckpointVote
 from protocol.records.genesis import Parameters
 
 
@@ -66,11 +73,13 @@ class Engine:
         parameters: Parameters,
         genesis_digest: bytes,
         executed: Certificate | None = None,
+        stable: CheckpointCertificate | None = None,
+        edge: Edge | None = None,
         persisted: Iterable[Persist] = (),
     ) -> None:
         self.core = Core(voters, me, sign, verify, parameters, genesis_digest)
         self._patience = Patience(self.core)
-        restore(self.core, executed, persisted)
+        restore(self.core, executed, stable, edge, persisted)
 
     @property
     def view(self) -> int:
@@ -108,6 +117,8 @@ class Engine:
             return agreement.wants_vote(self.core, message) is None
         if isinstance(message, DecidedSlot):
             return message.certificate.header.seq > self.core.height
+        if isinstance(message, CheckpointVote | CheckpointCertificate):
+            return message.checkpoint.seq > self.core.stable_seq
         return True
 
     def step(self, event: Input) -> list[Effect]:
@@ -137,6 +148,10 @@ class Engine:
                 agreement.on_batch_checked(core, event)
             case LinkUp(peer):
                 catchup.on_link_up(core, peer)
+            case Executed():
+                checkpoints.on_executed(core, event)
+            case SnapshotInstalled(certificate, decided):
+                catchup.on_snapshot(core, certificate, decided)
 
     def _receive(self, peer: int, message: Message) -> None:
         core = self.core
@@ -149,6 +164,12 @@ class Engine:
                 succession.on_view_change(core, peer, message)
             case NewView():
                 succession.on_new_view(core, message)
+            case CheckpointVote():
+                checkpoints.on_checkpoint_vote(core, peer, message)
+            case CheckpointCertificate():
+                checkpoints.on_certificate(core, message)
+            case Evidence():
+                evidence.on_evidence(core, message)
             case Status():
                 catchup.on_status(core, peer, message)
             case FetchBatch():
@@ -169,6 +190,10 @@ class Engine:
             moved = agreement.deliver(core) or moved
             if core.tip_certificate is not None:
                 catchup.raise_floor(core, core.tip_certificate.view)
+        while core.contradictions:
+            evidence.report(core, *core.contradictions.pop(0))
+        if epochs.is_due(core):
+            epochs.begin_epoch(core)
         if agreement.is_hopeless(core):
             succession.start_view_change(core, core.view + 1)
         if not core.changing and core.tip_seq >= core.base_seq + core.parameters.term:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from consensus.messages import Message
-from protocol.records.batch import Batch
+from protocol.records.batch import Batch, Certificate
+from protocol.records.checkpoint import CheckpointCertificate
+from protocol.records.validators import ValidatorSet
 
 
 class Timer(StrEnum):
@@ -70,4 +72,42 @@ class LinkUp:
     peer: int
 
 
-Input = Received | TimerFired | WorkPending | Propose | BatchChecked | LinkUp
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where an epoch ends, and who votes in the next one (rule 12)."""
+
+    seq: int
+    next_set: ValidatorSet
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The answer to `Decide`: the slot's batch is executed.
+
+    `edge` is the end of the epoch, once the executed state has fixed it.
+    """
+
+    seq: int
+    state_root: bytes
+    edge: Edge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInstalled:
+    """The driver has installed the state of a stable checkpoint ahead of the height (rule 19)."""
+
+    certificate: CheckpointCertificate
+    decided: Certificate
+    """The commit certificate of the checkpoint's slot."""
+
+
+Input = (
+    Received
+    | TimerFired
+    | WorkPending
+    | Propose
+    | BatchChecked
+    | LinkUp
+    | Executed
+    | SnapshotInstalled
+)

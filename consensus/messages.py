@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from protocol.codec import U16, U64, Digest, Record, Signature, digest_of
 from protocol.records.batch import Batch, Certificate, Header
+from protocol.records.checkpoint import CheckpointCertificate, CheckpointVote
 from protocol.records.validators import MAX_VALIDATORS
 
 MAX_WINDOW = 64
@@ -49,7 +50,7 @@ class ViewChange(Record, tag="view-change"):
     epoch: U64
     view: U64
     tip: Certificate | None
-    """Commit certificate of the sender's tip; None at genesis."""
+    """Commit certificate of the sender's tip; None if it has none in this epoch."""
     prepared: Annotated[tuple[Certificate, ...], Meta(max_length=MAX_WINDOW)]
     """At most one prepared certificate for each slot above the tip, ascending."""
     signer: U16
@@ -132,5 +133,24 @@ class DecidedSlot(Record, tag="decided"):
     certificate: Certificate
 
 
-Message = Vote | PrePrepare | ViewChange | NewView | Status | FetchBatch | BatchBody | DecidedSlot
+class Evidence(Record, tag="evidence"):
+    """Two votes of one signer that contradict each other: a portable proof (rule 18)."""
+
+    first: Vote
+    second: Vote
+
+
+Message = (
+    Vote
+    | PrePrepare
+    | ViewChange
+    | NewView
+    | CheckpointVote
+    | CheckpointCertificate
+    | Status
+    | FetchBatch
+    | BatchBody
+    | DecidedSlot
+    | Evidence
+)
 """Everything the engine receives and sends, told apart by tag."""

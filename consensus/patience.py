@@ -27,8 +27,8 @@ class Patience:
         self._core = core
         self._doublings = 0
         self._armed: set[Timer] = set()
-        self._seen = (-1, -1, False)
-        """(view, tip, changing) when the progress timer was last started."""
+        self._seen = (-1, -1, -1, False)
+        """(epoch, view, tip, changing) when the progress timer was last started."""
 
     @property
     def timeout_ms(self) -> int:
@@ -42,6 +42,7 @@ class Patience:
         return (
             core.pending
             or core.height < core.tip_seq
+            or self._is_at_edge()
             or any(
                 slot.accepted is not None or slot.proposal is not None
                 for seq, slot in core.slots.items()
@@ -49,14 +50,18 @@ class Patience:
             )
         )
 
+    def _is_at_edge(self) -> bool:
+        edge = self._core.edge
+        return edge is not None and self._core.height >= edge.seq
+
     def update(self) -> None:
         """Start, restart or stop the timers after a step."""
         core = self._core
         open_now = self.is_open()
-        seen = (core.view, core.tip_seq, core.changing)
-        if seen[1] > self._seen[1] and self._doublings:
+        seen = (core.voters.epoch, core.view, core.tip_seq, core.changing)
+        if seen[2] > self._seen[2] and self._doublings:
             self._doublings -= 1
-        waits = open_now
+        waits = open_now and not self._is_at_edge()
         if core.changing:
             waits = core.voters.is_quorum(asking(core, core.view))
         self._arm(Timer.PROGRESS, waits, self.timeout_ms, restart=seen != self._seen)
@@ -67,7 +72,7 @@ class Patience:
             Timer.ROTATE,
             not core.changing,
             core.parameters.view_limit_ms,
-            restart=seen[0] != self._seen[0] or core.changing != self._seen[2],
+            restart=seen[:2] != self._seen[:2] or core.changing != self._seen[3],
         )
         self._seen = seen
 
@@ -99,6 +104,9 @@ class Patience:
         core = self._core
         if core.changing and core.own_view_change is not None:
             core.emit(Broadcast(core.own_view_change))
+        for votes in core.checkpoint_votes.values():
+            if core.me in votes:
+                core.emit(Broadcast(votes[core.me]))
         core.emit(Broadcast(own_status(core)))
         for seq, slot in sorted(core.slots.items()):
             wanted = slot.decided.header.digest if slot.decided else slot.accepted

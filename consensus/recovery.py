@@ -13,37 +13,63 @@ from collections.abc import Iterable
 
 from consensus.agreement import accept
 from consensus.core import Core
-from consensus.effects import Persist, PersistFloor, PersistNote, PersistVow
+from consensus.effects import Persist, PersistEpoch, PersistFloor, PersistNote, PersistVow
+from consensus.epochs import enter_epoch
+from consensus.inputs import Edge
 from consensus.messages import NewView, PrePrepare, ViewChange, Vote
 from consensus.succession import adopt_selection, select
 from protocol.records.batch import Certificate
+from protocol.records.checkpoint import CheckpointCertificate, CheckpointVote
 
 
-def restore(core: Core, executed: Certificate | None, persisted: Iterable[Persist]) -> None:
+def restore(
+    core: Core,
+    executed: Certificate | None,
+    stable: CheckpointCertificate | None,
+    edge: Edge | None,
+    persisted: Iterable[Persist],
+) -> None:
     """Bring a fresh `core` to where the journal and the ledger say it was.
 
-    `executed` is the certificate of the last executed slot (None at genesis); `persisted` are the
-    journal's records, oldest first.
+    `executed` is the certificate of the last executed slot (None at genesis), `stable` the newest
+    stable checkpoint that was kept, `edge` the end of the epoch if the executed state has fixed it;
+    `persisted` are the journal's records, oldest first.
     """
     records = list(persisted)
     if executed is not None:
         core.height, core.height_digest = executed.header.seq, executed.header.digest
+        core.executed = core.height
+    for record in records:
+        if isinstance(record, PersistEpoch):
+            _restore_epoch(core, record.certificate)
+    epoch = core.voters.epoch
+    if executed is not None and executed.header.epoch == epoch and core.height > core.tip_seq:
         core.tip_seq, core.tip_digest = core.height, core.height_digest
         core.tip_certificate = executed
-    notes = [record for record in records if isinstance(record, PersistNote)]
-    vows = [record for record in records if isinstance(record, PersistVow)]
-    core.view = max(
-        [r.view for r in records if isinstance(r, PersistFloor)] + [vow.view for vow in vows],
-        default=0,
-    )
+    if stable is not None and stable.checkpoint.epoch == epoch:
+        core.stable = stable
+    if edge is not None and edge.next_set.epoch == epoch + 1:
+        core.edge = edge
+    notes = [r for r in records if isinstance(r, PersistNote) and r.epoch == epoch]
+    vows = [r for r in records if isinstance(r, PersistVow) and r.epoch == epoch]
+    floors = [r.view for r in records if isinstance(r, PersistFloor) and r.epoch == epoch]
+    core.view = max(floors + [vow.view for vow in vows], default=0)
     _restore_tip(core, notes)
     _restore_view(core, notes, vows)
     _restore_slots(core, notes)
     for vow in vows:
         if isinstance(vow.message, Vote) and vow.seq > core.tip_seq:
             _restore_vote(core, vow.message)
+        elif isinstance(vow.message, CheckpointVote) and vow.seq > core.stable_seq:
+            core.checkpoint_votes.setdefault(vow.seq, {})[vow.message.signer] = vow.message
+            core.own_checkpoints[vow.seq] = vow.message.checkpoint
     core.forget_executed()
     core.take_effects()
+
+
+def _restore_epoch(core: Core, certificate: CheckpointCertificate) -> None:
+    if certificate.checkpoint.epoch >= core.voters.epoch:
+        enter_epoch(core, certificate)
 
 
 def _restore_tip(core: Core, notes: list[PersistNote]) -> None:
@@ -63,7 +89,7 @@ def _restore_view(core: Core, notes: list[PersistNote], vows: list[PersistVow]) 
         if isinstance(note.record, NewView) and note.view == core.view:
             core.changing = False
             core.new_view = note.record
-            adopt_selection(core, select(note.record.view_changes, core.genesis_digest))
+            adopt_selection(core, select(note.record.view_changes, core.epoch_base))
     for vow in vows:
         if isinstance(vow.message, ViewChange) and vow.view == core.view and core.changing:
             core.own_view_change = vow.message

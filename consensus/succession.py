@@ -32,17 +32,20 @@ class Selection:
     """What a new view starts from."""
 
     base: Certificate | None
-    """Commit certificate of the base; None at genesis."""
+    """Commit certificate of the base; None at the epoch's start."""
     headers: tuple[Header, ...]
     """The selected slots above the base, in order."""
 
 
-def select(view_changes: Iterable[ViewChange], genesis_digest: bytes) -> Selection:
-    """Return the base and the slots that a set of valid view changes obliges everybody to keep."""
+def select(view_changes: Iterable[ViewChange], epoch_base: tuple[int, bytes]) -> Selection:
+    """Return the base and the slots that a set of valid view changes obliges everybody to keep.
+
+    `epoch_base` is the (sequence, digest) the epoch starts above, for senders without a tip in it.
+    """
     changes = list(view_changes)
     tips = [change.tip for change in changes if change.tip is not None]
     base = max(tips, key=lambda tip: (tip.header.seq, tip.view), default=None)
-    seq, parent = (base.header.seq, base.header.digest) if base else (0, genesis_digest)
+    seq, parent = (base.header.seq, base.header.digest) if base else epoch_base
     best: dict[int, Certificate] = {}
     for certificate in (prepared for change in changes for prepared in change.prepared):
         known = best.get(certificate.header.seq)
@@ -81,7 +84,7 @@ def start_view_change(core: Core, view: int) -> None:
     )
     core.own_view_change = message
     core.view_changes[core.me] = message
-    core.emit(PersistVow("view-change", view, 0, message))
+    core.emit(PersistVow("view-change", core.voters.epoch, view, 0, message))
     core.emit(Broadcast(message))
     try_new_view(core)
 
@@ -114,8 +117,10 @@ def check_view_change(core: Core, message: ViewChange) -> None:
     core.check_signature(
         VoteKind.VIEW_CHANGE, message.signer, message.view, 0, message.digest, message.signature
     )
-    tip_seq = 0
+    tip_seq = core.epoch_base[0]
     if message.tip is not None:
+        if message.tip.header.epoch != core.voters.epoch:
+            raise UnwantedError("wrong_epoch")
         core.check_certificate(message.tip, "commit")
         tip_seq = message.tip.header.seq
     last = tip_seq
@@ -123,6 +128,8 @@ def check_view_change(core: Core, message: ViewChange) -> None:
         seq = certificate.header.seq
         if not last < seq <= tip_seq + core.parameters.window:
             raise ProofError(f"view change of {message.signer}: slot {seq} is out of order")
+        if certificate.header.epoch != core.voters.epoch:
+            raise UnwantedError("wrong_epoch")
         if certificate.view >= message.view:
             raise ProofError(f"view change of {message.signer}: slot {seq} is of a later view")
         core.check_certificate(certificate, "prepare")
@@ -160,7 +167,7 @@ def try_new_view(core: Core) -> None:
         signer=core.me,
         signature=core.signature(VoteKind.NEW_VIEW, core.view, 0, digest_of(content)),
     )
-    core.emit(PersistVow("new-view", core.view, 0, message))
+    core.emit(PersistVow("new-view", core.voters.epoch, core.view, 0, message))
     core.emit(Broadcast(message))
     install(core, message)
 
@@ -190,11 +197,11 @@ def on_new_view(core: Core, message: NewView) -> None:
 
 def install(core: Core, message: NewView) -> None:
     """Enter the view of an accepted NEW-VIEW and approve what it selects."""
-    selection = select(message.view_changes, core.genesis_digest)
+    selection = select(message.view_changes, core.epoch_base)
     core.enter(message.view, changing=False)
     core.new_view = message
     core.own_view_change = None
-    core.emit(PersistNote("new-view", message.view, 0, message))
+    core.emit(PersistNote("new-view", message.epoch, message.view, 0, message))
     core.view_changes = {
         signer: change for signer, change in core.view_changes.items() if change.view > core.view
     }
@@ -207,7 +214,7 @@ def install(core: Core, message: NewView) -> None:
 
 def adopt_selection(core: Core, selection: Selection) -> None:
     """Take the base as tip, and the selected headers as accepted in this view."""
-    core.base_seq = selection.base.header.seq if selection.base else 0
+    core.base_seq = selection.base.header.seq if selection.base else core.epoch_base[0]
     if selection.base is not None:
         core.adopt_tip(selection.base)
     for header in selection.headers:

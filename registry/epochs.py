@@ -6,6 +6,7 @@ Rules:
    validator's latest one counts.
 2. time(n) = max(time(n-1) + 1, the weighted median of each validator's last executed statement
    clock): no clock of a minority can move it beyond the clocks of the others (consensus.md 17).
+   Who has said nothing yet counts with clock 0, or the first to speak would set the time alone.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from registry.access import current_epoch, read, write
 def network_time(view: View, voters: Voters, seq: int) -> int:
     """Return time(seq) in milliseconds, from the statements executed before it (rule 2)."""
     last = read(view, keys.Time, keys.TIME) or keys.Time(time_ms=0, seq=0)
-    clocks = []
+    clocks = [0] * len(voters)
     for key, data in view.items(keys.MARK):
         signer = int.from_bytes(key[len(keys.MARK) :], "big")
-        clocks.append((decode(keys.Mark, data).clock_ms, voters.weights[signer]))
-    return max(last.time_ms + (seq - last.seq), _weighted_median(clocks))
+        clocks[signer] = decode(keys.Mark, data).clock_ms
+    median = _weighted_median(list(zip(clocks, voters.weights, strict=True)))
+    return max(last.time_ms + (seq - last.seq), median)
 
 
 def _weighted_median(clocks: list[tuple[int, int]]) -> int:

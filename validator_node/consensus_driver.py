@@ -27,6 +27,7 @@ from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.statement import Statement
 from validator_node.batch_check import Checker
+from validator_node.errors import ReplayError
 from validator_node.execution import Outcome
 from validator_node.journal_bridge import SigningJournal
 from validator_node.latency import Latencies
@@ -38,7 +39,6 @@ BATCH_INTERVAL_S = 0.05
 QUEUE_LIMIT = 4096
 TURN_LIMIT = 512
 RELAY_LIMIT = 32
-FLOOR_EVERY = 64
 
 log = structlog.get_logger(__name__)
 
@@ -146,9 +146,7 @@ class ConsensusDriver:
             for statement in said:
                 self._outbox.broadcast(statement)
             for effect in effects:
-                answer = self._perform(effect)
-                if answer is not None:
-                    turn.append(answer)
+                turn.extend(self._perform(effect))
             turn.extend(self._judge_parked())
             if not turn:
                 turn.extend(self._propose())
@@ -179,7 +177,7 @@ class ConsensusDriver:
         if self._journal.is_dirty:
             await trio.to_thread.run_sync(self._journal.sync)
 
-    def _perform(self, effect: fx.Effect) -> Turn | None:
+    def _perform(self, effect: fx.Effect) -> list[Turn]:
         match effect:
             case fx.Broadcast(message):
                 self._outbox.broadcast(message)
@@ -193,6 +191,15 @@ class ConsensusDriver:
                 self._parked.append(effect)
             case fx.Decide(batch, certificate):
                 return self._execute(batch, certificate)
+            case fx.Stable(certificate):
+                self._journal.forget_below(certificate.checkpoint.seq)
+                self._store.put_stable(certificate)
+            case fx.Diverged(seq, own, certified):
+                log.critical("state differs from a quorum's", seq=seq, own=own, certified=certified)
+                raise ReplayError(
+                    f"slot {seq}: own state root {own.hex()[:16]}, a quorum certified "
+                    f"{certified.hex()[:16]}; stop, keep the state folder for analysis, and resync"
+                )
             case fx.SetTimer(timer, delay_ms):
                 self._timers[timer] = trio.current_time() + delay_ms / 1000
             case fx.CancelTimer(timer):
@@ -202,9 +209,9 @@ class ConsensusDriver:
                 log.error("equivocation", first=repr(first_vote), second=repr(second_vote))
             case fx.Refused(_, reason):
                 self.refused[reason] += 1
-        return None
+        return []
 
-    def _execute(self, batch: Batch, certificate: Certificate) -> Turn | None:
+    def _execute(self, batch: Batch, certificate: Certificate) -> list[Turn]:
         header = certificate.header
         outcome = self._store.apply(batch, certificate)
         self.latencies.decided(header.body_root, trio.current_time())
@@ -213,15 +220,15 @@ class ConsensusDriver:
                 self.pool.mark_executed(action.header.signer, self._mark_of(action))
         if batch.actions:
             self._last_action_seq = header.seq
-        if header.seq % FLOOR_EVERY == 0:
-            self._journal.forget_below(header.seq)
         for no_op in outcome.no_ops:
             self.no_ops[no_op.reason] += 1
         for listener in self._listeners:
             listener(header, outcome)
-        pending = self._has_work()
-        self._pending = pending
-        return inputs.WorkPending(pending)
+        self._pending = self._has_work()
+        root = self._store.root_after(header.seq)
+        if root is None:
+            raise ReplayError(f"slot {header.seq} was executed and left no state root")
+        return [inputs.WorkPending(self._pending), inputs.Executed(header.seq, root)]
 
     def _mark_of(self, statement: Statement) -> int:
         """Return the signer's counter after execution: what came out of order was a no-op."""

@@ -98,22 +98,24 @@ class Intake:
         except ProtocolError as error:
             self.refused[error.reason] += 1
             return False
-        fresh = []
+        fresh: dict[bytes, PostedSubmission] = {}
         for posted in message.posted:
             submission = posted.signed.submission
             try:
-                self._check_one(topic, posted)
+                self._check_one(topic, posted, fresh)
             except RefusedError as refusal:
                 self._refuse(submission, refusal.reason)
                 if refusal.reason != "duplicate":
                     return False
             else:
-                fresh.append(posted)
-        for posted in fresh:
+                fresh[submission.submission_id] = posted
+        for posted in fresh.values():
             self._take(posted)
         return bool(fresh)
 
-    def _check_one(self, topic: str, posted: PostedSubmission) -> None:
+    def _check_one(
+        self, topic: str, posted: PostedSubmission, fresh: dict[bytes, PostedSubmission]
+    ) -> None:
         submission = posted.signed.submission
         network_id = self._store.genesis.network_id
         if submission.network_id != network_id:
@@ -121,12 +123,12 @@ class Intake:
         if topic != submission_topic(network_id, submission.challenge_id):
             raise RefusedError("wrong_topic")
         submission_id = submission.submission_id
-        if submission_id in self._waiting:
+        if submission_id in self._waiting or submission_id in fresh:
             raise RefusedError("duplicate")
         reason = why_inadmissible(self._store.tree.view(), submission)
         if reason is not None:
             raise RefusedError(reason)
-        if len(self._waiting) >= self._max_pending:
+        if len(self._waiting) + len(fresh) >= self._max_pending:
             raise RefusedError("busy")
         if not self._budget.spend(submission.hotkey):
             raise RefusedError("rate_limited")
@@ -152,7 +154,8 @@ class Intake:
         self._store.put_body(submission.body_hash, posted.body)
         size = len(self._store.voters)
         turn = (self._me - submission_id[0]) % size
-        self._waiting[submission_id] = (posted, self._now() + turn * TURN_S)
+        due = self._now() + (turn or size) * TURN_S  # turn 0 speaks below, and again a round later
+        self._waiting[submission_id] = (posted, due)
         self._refusals.pop(submission_id, None)
         self.accepted += 1
         if turn == 0:

@@ -8,23 +8,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
-from consensus.effects import Persist, PersistFloor, PersistNote, PersistVow
+from consensus.effects import (
+    NoteKind,
+    Persist,
+    PersistEpoch,
+    PersistFloor,
+    PersistNote,
+    PersistVow,
+    VowKind,
+)
 from consensus.messages import Message, NewView, PrePrepare
 from protocol.codec import decode, encode
 from protocol.records.batch import Certificate
+from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.statement import Statement
 from storage.errors import JournalNotCreatedError
 from storage.journal import Journal
 from storage.vow import FloorRaised, Note, Vow, VowKey, VowTable, decode_record, encode_record
 
 STATEMENT = "statement"
-_NOTE_TYPES: dict[str, type[PrePrepare | Certificate | NewView]] = {
+EPOCH = "epoch"
+_NOTE_TYPES: dict[NoteKind, type[PrePrepare | Certificate | NewView]] = {
     "proposal": PrePrepare,
     "prepared": Certificate,
     "tip": Certificate,
     "new-view": NewView,
 }
+
+
+def _epoch_of(record: PrePrepare | Certificate | NewView) -> int:
+    return record.epoch if isinstance(record, NewView) else record.header.epoch
 
 
 @dataclass
@@ -38,12 +53,11 @@ class Remembered:
 class SigningJournal:
     """The journal of one consensus key, with its signing guard."""
 
-    def __init__(self, folder: Path, marker: Path, signer: bytes, epoch: int) -> None:
+    def __init__(self, folder: Path, marker: Path, signer: bytes) -> None:
         """Open the journal, or create it for a node that never had one.
 
         Raises the `JournalError`s that forbid signing: missing, damaged, locked.
         """
-        self._epoch = epoch
         self._signer = signer
         self._guard = VowTable(signer)
         self.remembered = Remembered()
@@ -67,29 +81,40 @@ class SigningJournal:
                 return
             self._guard.replay(record)
             message = decode(Message, record.payload)
+            phase = cast("VowKind", record.phase)
             view, seq = record.view or 0, record.seq or 0
-            into.persisted.append(PersistVow(record.phase, view, seq, message))  # type: ignore[arg-type]
+            into.persisted.append(PersistVow(phase, record.epoch, view, seq, message))
         elif isinstance(record, FloorRaised):
             if record.signer == self._signer:
                 self._guard.replay(record)
-                into.persisted.append(PersistFloor(record.view))
+                into.persisted.append(PersistFloor(record.epoch, record.view))
         elif record.kind == STATEMENT:
             into.statements.append(decode(Statement, record.body))
+        elif record.kind == EPOCH:
+            into.persisted.append(PersistEpoch(decode(CheckpointCertificate, record.body)))
         else:
-            body = decode(_NOTE_TYPES[record.kind], record.body)
-            into.persisted.append(PersistNote(record.kind, record.view, record.seq, body))  # type: ignore[arg-type]
+            kind = cast("NoteKind", record.kind)
+            body = decode(_NOTE_TYPES[kind], record.body)
+            into.persisted.append(PersistNote(kind, _epoch_of(body), record.view, record.seq, body))
 
     def append(self, effect: Persist) -> None:
         """Append one effect; durable after `sync`. Raises `VowError` for a forbidden signature."""
         record: Vow | FloorRaised | Note | None
         match effect:
-            case PersistVow(phase, view, seq, message):
-                slotted = phase in ("prepare", "commit")
-                key = VowKey(phase, self._epoch, view, seq if slotted else None)
+            case PersistVow(phase, epoch, view, seq, message):
+                key = VowKey(
+                    phase,
+                    epoch,
+                    None if phase == "checkpoint" else view,
+                    seq if phase in ("prepare", "commit", "checkpoint") else None,
+                )
                 record = self._guard.promise(key, encode(message))
-            case PersistFloor(view):
-                record = self._guard.raise_floor(view=(self._epoch, view))
-            case PersistNote(kind, view, seq, body):
+            case PersistFloor(epoch, view):
+                record = self._guard.raise_floor(view=(epoch, view))
+            case PersistEpoch(certificate):
+                seq = certificate.checkpoint.seq
+                record = Note(kind=EPOCH, body=encode(certificate), seq=seq, view=0)
+            case PersistNote(kind, _, view, seq, body):
                 record = Note(kind=kind, body=encode(body), seq=seq, view=view)
         if record is not None:
             self._journal.append(encode_record(record))

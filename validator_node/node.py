@@ -80,7 +80,6 @@ class Node:
             config.state_dir / "journal",
             config.state_dir / "journal.marker",
             keys.consensus.public_key,
-            genesis.validators.epoch,
         )
         self.checker = Checker(self.store.voters, genesis.network_id)
         self.peers = Peers(self.store.voters, genesis.network_id)
@@ -142,6 +141,7 @@ class Node:
             parameters=self.genesis.parameters,
             genesis_digest=self.genesis.network_id,
             executed=self.store.certificate_at(self.store.height),
+            stable=self.store.stable(),
             persisted=self.journal.remembered.persisted,
         )
 

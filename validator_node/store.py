@@ -16,6 +16,7 @@ from typing import Self
 from consensus.validators import Voters
 from protocol.codec import U64, ZERO_DIGEST, Record, decode, encode
 from protocol.records.batch import Batch, Certificate
+from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
 from protocol.records.result import Receipt, Result, result_key
 from protocol.records.weights import EpochWeights, weights_key
@@ -30,6 +31,7 @@ from validator_node.errors import GenesisMismatchError
 from validator_node.execution import Outcome, execute
 
 _NETWORK_KEY = b"network-id"
+_STABLE_KEY = b"stable"
 
 
 class ProvenResult(Record):
@@ -134,6 +136,26 @@ class Store:
             pending.put(Column.PROOFS, result.submission_id, encode(proven))
         return outcome
 
+    def put_stable(self, certificate: CheckpointCertificate) -> None:
+        """Keep the newest stable checkpoint, and each one at an epoch's edge by its epoch."""
+        data = encode(certificate)
+        batch = self._open_batch()
+        batch.put(Column.META, _STABLE_KEY, data)
+        if certificate.checkpoint.next_set is not None:
+            batch.put(Column.META, _edge_key(certificate.checkpoint.epoch), data)
+
+    def stable(self) -> CheckpointCertificate | None:
+        """Return the newest stable checkpoint, or None before the first."""
+        return self._checkpoint(_STABLE_KEY)
+
+    def edge_checkpoint(self, epoch: int) -> CheckpointCertificate | None:
+        """Return the stable checkpoint at the edge of a former epoch."""
+        return self._checkpoint(_edge_key(epoch))
+
+    def _checkpoint(self, key: bytes) -> CheckpointCertificate | None:
+        data = self.database.get(Column.META, key, batch=self._open_batch())
+        return None if data is None else decode(CheckpointCertificate, data)
+
     def put_body(self, digest: bytes, body: bytes) -> None:
         """Keep a submission's body, by its hash. Durable after `flush`."""
         self.blobs.put(self._open_batch(), digest, body)
@@ -179,6 +201,10 @@ class Store:
             body=batch.commitment(),
             certificate=certificate,
         )
+
+
+def _edge_key(epoch: int) -> bytes:
+    return b"edge/" + epoch.to_bytes(8, "big")
 
 
 def _seq_key(seq: int) -> bytes:

@@ -24,6 +24,8 @@ class Parameters(Record):
     """W: slots that may be in agreement at once."""
     term: Positive = 256
     """Slots a view holds above its base before the next primary takes over."""
+    checkpoint_interval: Positive = 128
+    """K: slots between two checkpoints."""
     dispute_after: Positive = 512
     """D: slots after which an admitted submission without a quorum is disputed."""
     base_timeout_ms: Positive = 1000

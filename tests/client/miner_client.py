@@ -4,7 +4,8 @@
         --challenge NAME --body-file FILE
 
 It connects to one node, asks for the status, publishes one submission, asks for the receipt until
-the submission has ended, and prints one JSON object: submission_id, state, reason, receipt (hex).
+the submission has ended, and prints one JSON object: submission_id, epoch (in which it was made),
+state, reason, receipt (hex).
 The exit status is 0 if it ended, 1 if it was refused or not ended in time. Section numbers in the
 comments are the document's.
 """
@@ -193,7 +194,13 @@ async def connect(node: str) -> AsyncIterator[Client]:
     peer = info_from_p2p_addr(Multiaddr(node))
     host = _new_host()
     router = GossipSub(
-        [PROTOCOL_ID_V11], degree=6, degree_low=4, degree_high=8, heartbeat_interval=1
+        [PROTOCOL_ID_V11],
+        degree=6,
+        degree_low=4,
+        degree_high=8,
+        heartbeat_interval=1,
+        # Otherwise it silently drops our own messages beyond ten a second (section 6).
+        spam_protection_enabled=False,
     )
     pubsub = Pubsub(host, router, strict_signing=True)
     async with (
@@ -217,7 +224,12 @@ async def submit(client: Client, pair: Keypair, challenge: str, body: bytes) -> 
     submission = make(pair, network_id, challenge, status["epoch"], body)
     await client.publish(topic_of(network_id, challenge), message(post(pair, submission, body)))
     reply = await client.ended(submission.id)
-    return {"submission_id": submission.id.hex(), **reply, "receipt": reply["receipt"].hex()}
+    return {
+        "submission_id": submission.id.hex(),
+        "epoch": status["epoch"],
+        **reply,
+        "receipt": reply["receipt"].hex(),
+    }
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -241,7 +253,7 @@ def main() -> None:
     parser.add_argument("--seed", required=True, help="the hotkey's seed, 64 hex digits")
     parser.add_argument("--challenge", required=True, help="the challenge's id")
     parser.add_argument("--body-file", required=True, type=Path)
-    parser.add_argument("--deadline", type=float, default=30.0, help="seconds for everything")
+    parser.add_argument("--deadline", type=float, default=20.0, help="seconds for everything")
     outcome = trio.run(run, parser.parse_args())
     sys.stdout.write(json.dumps(outcome) + "\n")
     sys.exit(0 if outcome["state"] == "ended" else 1)

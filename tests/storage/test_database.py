@@ -145,7 +145,9 @@ def test_a_second_process_is_told_what_to_do(tmp_path: Path):
     with other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"open\n"
-        with pytest.raises(DatabaseLockedError, match=r"blockchain: open in another.*stop the other"):
+        with pytest.raises(
+            DatabaseLockedError, match=r"blockchain: open in another.*stop the other"
+        ):
             Database.open(path)
         assert other.stdin is not None
         other.stdin.close()

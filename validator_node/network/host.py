@@ -25,6 +25,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from validator_node.network.counters import Counters, attach
+from validator_node.network.deadline import shielded
 from validator_node.network.errors import AddressInUseError, InvalidAddressError, ListenError
 from validator_node.network.upstream import apply_all
 
@@ -127,7 +128,7 @@ async def close_connections(connections: list[Any]) -> None:
 
 
 async def _close(host: Any) -> None:
-    with trio.move_on_after(CLOSE_S, shield=True):
+    with shielded(CLOSE_S):
         await close_connections(list(host.get_network().get_connections()))
         await host.close()
 

@@ -45,7 +45,9 @@ class NetworkConfig:
 class Network:
     """A running node of the network; made by `open_network`."""
 
-    def __init__(self, host: Any, gossip: Gossip, connections: Connections, counters: Counters):
+    def __init__(
+        self, host: Any, gossip: Gossip, connections: Connections, counters: Counters
+    ) -> None:
         self._host = host
         self._gossip = gossip
         self._connections = connections
@@ -229,7 +231,7 @@ def _sole_error() -> Iterator[None]:
         error: Exception = group
         while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
-        raise error  # not the group that was caught
+        raise error from error.__cause__
 
 
 @asynccontextmanager
@@ -273,7 +275,7 @@ async def _run_services(
     config: NetworkConfig,
     stop: trio.Event,
     *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the library's services, out of reach of a cancellation until they are stopped.
 

@@ -118,7 +118,8 @@ class Requests:
             max_reply_bytes: a larger reply is refused before it is read.
 
         Raises:
-            PeerUnreachableError: no stream could be opened.
+            PeerUnreachableError: no stream could be opened; also when a refusal came so early
+                that it overtook the negotiation.
             StreamClosedError: the peer reset the stream: it refused, or its handler failed.
             FrameTooLargeError: the reply is too large.
             DeadlineExceededError: the exchange took too long.

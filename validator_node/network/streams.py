@@ -15,6 +15,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 
+from validator_node.network.deadline import shielded
 from validator_node.network.errors import (
     DeadlineExceededError,
     FrameTooLargeError,
@@ -110,7 +111,7 @@ class FramedStream:
         if self._ended:
             return
         self._ended = True
-        with trio.move_on_after(CLOSE_S, shield=True):
+        with shielded(CLOSE_S):
             try:
                 await getattr(self._stream, method)()
             except Exception as error:  # a lost connection has ended the stream already

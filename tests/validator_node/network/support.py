@@ -8,7 +8,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from validator_node.network import Network, NetworkConfig, open_network
+from validator_node.network import Network, NetworkConfig, host, open_network
 from validator_node.network.upstream import CORRECTIONS, apply_all
 from validator_node.network.upstream.patching import APPLIED
 
@@ -54,9 +54,11 @@ def uncorrected(*stock: ModuleType) -> Iterator[None]:
     for correction in CORRECTIONS:
         if correction not in stock:
             correction.apply()
+    host.apply_all, applied = lambda: None, host.apply_all  # type: ignore[assignment]
     try:
         yield
     finally:
+        host.apply_all = applied
         _undo_all()
         apply_all()
 

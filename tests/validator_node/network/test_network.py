@@ -176,7 +176,7 @@ async def test_a_peer_gets_sixteen_handlers_at_once() -> None:
             try:
                 await ask(client, server, ASK, deadline_s=10)
                 outcomes.append("replied")
-            except StreamClosedError:
+            except (StreamClosedError, PeerUnreachableError):  # the reset may overtake negotiation
                 outcomes.append("refused")
 
         with trio.fail_after(15):

@@ -56,7 +56,7 @@ async def test_links_and_gossip_come_back_after_sigkill() -> None:
                     links.send(peer_id, bytes([round_number]))
                     await until(lambda n=round_number: frames[-1:] == [bytes([n])])
                     await node.publish(TOPIC, b"hello %d" % round_number)
-                    # Recent messages are replayed to the restarted peer: older echoes may come first.
+                    # Recent messages are replayed to the restarted peer: old echoes come first.
                     while (await channel.receive()).data != b"echo hello %d" % round_number:
                         pass
                     await stop(process)

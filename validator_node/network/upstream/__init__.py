@@ -1,4 +1,4 @@
-"""Corrections of py-libp2p 0.8.1, one a file, each with its reason and a test that fails without it.
+"""Corrections of py-libp2p 0.8.1, one a file, with its reason and a test that fails without it.
 
 Rules: the version is pinned exactly, for these files touch its insides; the wire format never
 changes; `apply_all()` runs before the first host is made and may run again. The order matters where

@@ -28,10 +28,10 @@ from validator_node.network.upstream.patching import replace
 
 log = logging.getLogger(__name__)
 
-type_of_async = Callable[..., Awaitable[None]]
+AsyncFunction = Callable[..., Awaitable[None]]
 
 
-def _contained(owner: object, reason: str, function: type_of_async) -> type_of_async:
+def _contained(owner: object, reason: str, function: AsyncFunction) -> AsyncFunction:
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> None:
         try:
@@ -43,7 +43,7 @@ def _contained(owner: object, reason: str, function: type_of_async) -> type_of_a
     return run
 
 
-def _stream_task(original: type_of_async) -> type_of_async:
+def _stream_task(original: AsyncFunction) -> AsyncFunction:
     async def _handle_muxed_stream(self: SwarmConn, muxed_stream: Any) -> None:
         failed = True
 
@@ -60,7 +60,7 @@ def _stream_task(original: type_of_async) -> type_of_async:
     return _handle_muxed_stream
 
 
-def _pubsub_stream(original: type_of_async) -> type_of_async:
+def _pubsub_stream(original: AsyncFunction) -> AsyncFunction:
     async def stream_handler(self: Pubsub, stream: Any) -> None:
         failed = True
 
@@ -77,7 +77,7 @@ def _pubsub_stream(original: type_of_async) -> type_of_async:
     return stream_handler
 
 
-def _service_task(original: type_of_async) -> type_of_async:
+def _service_task(original: AsyncFunction) -> AsyncFunction:
     async def _run_and_manage_task(self: TrioManager, task: Any) -> None:
         # Daemons and the service's own run() keep ending the service: without them it is a zombie.
         if isinstance(task, FunctionTask) and not task.daemon and task.count_in_stats:
@@ -88,7 +88,7 @@ def _service_task(original: type_of_async) -> type_of_async:
     return _run_and_manage_task
 
 
-def _heartbeat(original: type_of_async) -> type_of_async:
+def _heartbeat(original: AsyncFunction) -> AsyncFunction:
     async def heartbeat(self: GossipSub) -> None:
         while True:
             await _contained(self, "gossip_heartbeat", original)(self)
@@ -108,7 +108,7 @@ def _signature_validator(original: Callable[[Any], bool]) -> Callable[[Any], boo
     return signature_validator
 
 
-def _validate_msg(original: type_of_async) -> type_of_async:
+def _validate_msg(original: AsyncFunction) -> AsyncFunction:
     async def validate_msg(self: Pubsub, msg_forwarder: Any, msg: Any) -> None:
         try:
             await original(self, msg_forwarder, msg)

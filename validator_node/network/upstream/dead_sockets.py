@@ -23,14 +23,14 @@ _OPTIONS: Final = (
 
 
 def _initialiser(original: Any) -> Any:
-    def __init__(self: Any, stream: Any) -> None:
+    def initialise(self: Any, stream: Any) -> None:
         original(self, stream)
         for level, option, value in _OPTIONS:
             # Some options exist on Linux only, and a socket may be closed by now.
             with contextlib.suppress(AttributeError, OSError):
                 stream.socket.setsockopt(level, getattr(socket, option), value)
 
-    return __init__
+    return initialise
 
 
 def apply() -> None:

@@ -14,10 +14,10 @@ FAILED_DIAL_S = 2.0
 
 
 def _initialiser(original: Any) -> Any:
-    def __init__(self: Any, ttl: float = FAILED_DIAL_S, max_size: int = 10_000) -> None:
+    def initialise(self: Any, ttl: float = FAILED_DIAL_S, max_size: int = 10_000) -> None:
         original(self, ttl, max_size)
 
-    return __init__
+    return initialise
 
 
 def apply() -> None:

@@ -21,10 +21,10 @@ OUTBOUND_BYTES = 8 * 1024 * 1024
 
 
 def _queue_initialiser(original: Any) -> Any:
-    def __init__(self: Any, max_size: int = OUTBOUND_CAPACITY, *args: Any, **kwargs: Any) -> None:
+    def initialise(self: Any, max_size: int = OUTBOUND_CAPACITY, *args: Any, **kwargs: Any) -> None:
         original(self, max_size, *args, **kwargs)
 
-    return __init__
+    return initialise
 
 
 def _push(original: Any) -> Any:

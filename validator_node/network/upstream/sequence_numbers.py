@@ -14,11 +14,11 @@ from validator_node.network.upstream.patching import replace
 
 
 def _initialiser(original: Any) -> Any:
-    def __init__(self: Pubsub, *args: Any, **kwargs: Any) -> None:
+    def initialise(self: Pubsub, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         self.counter = time.time_ns()
 
-    return __init__
+    return initialise
 
 
 def apply() -> None:

@@ -9,10 +9,10 @@ take it within 10 s the connection is closed, which also bounds how long a cance
 
 from typing import Any, Final
 
-import trio
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
+from validator_node.network.deadline import shielded
 from validator_node.network.upstream.patching import replace
 
 FRAME_S: Final = 10.0
@@ -21,10 +21,10 @@ FRAME_S: Final = 10.0
 def _write_frame(_: Any) -> Any:
     async def _write_frame(self: Any, data: bytes) -> None:
         async with self._write_lock:
-            with trio.move_on_after(FRAME_S, shield=True) as scope:
+            with shielded(FRAME_S) as scope:
                 await self.secured_conn.write(data)
             if scope.cancelled_caught:
-                with trio.move_on_after(FRAME_S, shield=True):
+                with shielded(FRAME_S):
                     await self.secured_conn.close()
                 raise ConnectionClosedError(f"the peer took no data for {FRAME_S} s")
 

@@ -37,7 +37,7 @@ def _wake(stream: Any) -> None:
 
 
 def _waking(attribute: str, initial: Any) -> property:
-    """A stored attribute whose change wakes a blocked writer."""
+    """Make a stored attribute whose change wakes a blocked writer."""
     held = f"_held_{attribute}"
 
     def read(self: Any) -> Any:

@@ -1,0 +1,258 @@
+"""Builders of the tests: a small network from fixed seeds, and everything its members sign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from consensus.certificate import build_certificate
+from consensus.validators import Voters
+from protocol.actions import Action, RegistryChange, RegistryContent
+from protocol.codec import digest_of, sha256
+from protocol.envelope import RecordKind, VoteKind, record_payload, vote_payload
+from protocol.identity import ConsensusKey, Hotkey
+from protocol.records.batch import Batch, Certificate, Header
+from protocol.records.challenge import Challenge, RuntimePolicy
+from protocol.records.genesis import ChainParameters, Genesis, Neuron, Parameters
+from protocol.records.statement import (
+    Observation,
+    Statement,
+    StatementHeader,
+    StatementItem,
+    VerdictItem,
+    items_root,
+    statement_payload,
+)
+from protocol.records.submission import PostedSubmission, SignedSubmission, Submission
+from protocol.records.validators import (
+    NodeRecord,
+    SignedNodeRecord,
+    Validator,
+    ValidatorSet,
+)
+from protocol.view import DictView
+from registry.catalog import write_genesis
+from validator_node.execution import Outcome
+from validator_node.store import Store
+
+START_MS = 1_700_000_000_000
+OWNER = Hotkey(sha256(b"owner"))
+STRANGER = Hotkey(sha256(b"stranger"))
+_VALIDATORS = tuple(
+    (Hotkey(sha256(b"hotkey", bytes([i]))), ConsensusKey(sha256(b"consensus", bytes([i]))))
+    for i in range(8)
+)
+_MINERS = tuple(Hotkey(sha256(b"miner", bytes([i]))) for i in range(4))
+
+POLICY = RuntimePolicy(
+    fuel=1_000_000,
+    memory_pages=16,
+    max_input_bytes=1000,
+    max_output_bytes=1000,
+    max_log_lines=10,
+    host_functions=("log",),
+)
+
+
+def make_challenge(challenge_id: str, *, version: int = 1, emission: int = 1) -> Challenge:
+    return Challenge(
+        challenge_id=challenge_id,
+        version=version,
+        module_hash=sha256(challenge_id.encode(), bytes([version])),
+        policy=POLICY,
+        params=b"\x80",
+        emission=emission,
+    )
+
+
+def make_verdict(
+    submission_id: bytes, score: int = 1, text: bytes = b"v", outcome_class: str = "scored"
+) -> VerdictItem:
+    return VerdictItem(
+        submission_id=submission_id,
+        verdict_hash=sha256(text),
+        outcome_class=outcome_class,
+        score=score,
+    )
+
+
+def make_observation(epoch: int, block: int = 20) -> Observation:
+    return Observation(
+        epoch=epoch,
+        block=block,
+        block_hash=sha256(b"block", bytes([block])),
+        snapshot_hash=sha256(b"snapshot"),
+    )
+
+
+def replaced(record: Any, /, **changes: Any) -> Any:
+    """Return a copy of a record with some fields changed."""
+    return msgspec.structs.replace(record, **changes)
+
+
+class World:
+    """A genesis with validators and miners, and the keys to speak for all of them.
+
+    Uids: the validators come first, then the miners. Challenges `alpha` and `beta` exist.
+    """
+
+    def __init__(
+        self, weights: tuple[int, ...] = (1, 1, 1, 1), *, name: str = "test", **parameters: int
+    ) -> None:
+        self.hotkeys = [hotkey for hotkey, _ in _VALIDATORS[: len(weights)]]
+        self.keys = [key for _, key in _VALIDATORS[: len(weights)]]
+        self.miners = list(_MINERS)
+        members = tuple(
+            Validator(
+                hotkey=hotkey.public_key,
+                consensus_key=key.public_key,
+                weight=weight,
+            )
+            for (hotkey, key), weight in zip(_VALIDATORS, weights, strict=False)
+        )
+        hotkeys = [*self.hotkeys, *self.miners]
+        self.genesis = Genesis(
+            name=name,
+            engine_id=sha256(b"engine"),
+            owner=OWNER.public_key,
+            chain=ChainParameters(
+                netuid=1,
+                start_ms=START_MS,
+                block_time_ms=1000,
+                tempo=20,
+                weights_rate_limit=0,
+                min_stake=0,
+            ),
+            neurons=tuple(
+                Neuron(uid=uid, hotkey=hotkey.public_key, stake=uid, validator_permit=True)
+                for uid, hotkey in enumerate(hotkeys)
+            ),
+            validators=ValidatorSet(epoch=0, members=members),
+            challenges=(
+                make_challenge("alpha", emission=3),
+                make_challenge("beta", emission=1),
+            ),
+            parameters=Parameters(**parameters),
+        )
+        self.network_id = self.genesis.network_id
+        self.voters = Voters(self.genesis.validators, self.network_id)
+        self._counters = [0] * len(weights)
+
+    def uid(self, miner: int) -> int:
+        return len(self.hotkeys) + miner
+
+    def state(self) -> DictView:
+        """Return the state at genesis, in a dictionary."""
+        view = DictView()
+        write_genesis(view, self.genesis)
+        return view
+
+    # --- what miners and the owner sign ------------------------------------------------------
+
+    def submission(self, body: bytes = b"body", *, miner: int = 0, **changes: Any) -> Submission:
+        fields = {
+            "network_id": self.network_id,
+            "challenge_id": "alpha",
+            "challenge_version": 0,
+            "kind": "plain",
+            "hotkey": self.miners[miner].public_key,
+            "expiry_epoch": 1,
+            "body_hash": sha256(body),
+            "body_size": len(body),
+        }
+        return Submission(**{**fields, **changes})
+
+    def sign(self, submission: Submission, by: Hotkey | None = None) -> SignedSubmission:
+        """Sign for the submission's network, by its own hotkey unless told otherwise."""
+        known = {miner.public_key: miner for miner in (*self.miners, *self.hotkeys, STRANGER)}
+        payload = record_payload(
+            RecordKind.SUBMISSION, submission.network_id, submission.submission_id
+        )
+        signature = (by or known[submission.hotkey]).sign(payload)
+        return SignedSubmission(submission=submission, signature=signature)
+
+    def signed(self, body: bytes = b"body", *, miner: int = 0, **changes: Any) -> SignedSubmission:
+        return self.sign(self.submission(body, miner=miner, **changes))
+
+    def posted(self, body: bytes = b"body", *, miner: int = 0, **changes: Any) -> PostedSubmission:
+        return PostedSubmission(signed=self.signed(body, miner=miner, **changes), body=body)
+
+    def change(
+        self, sequence: int, challenge: Challenge, *, owner: Hotkey = OWNER
+    ) -> RegistryChange:
+        content = RegistryContent(sequence=sequence, challenge=challenge)
+        payload = record_payload(RecordKind.REGISTRY_CHANGE, self.network_id, digest_of(content))
+        return RegistryChange(
+            content=content, owner=owner.public_key, signature=owner.sign(payload)
+        )
+
+    # --- what validators sign ----------------------------------------------------------------
+
+    def statement(
+        self,
+        signer: int,
+        *items: StatementItem,
+        counter: int | None = None,
+        clock_ms: int = START_MS,
+        key: ConsensusKey | None = None,
+    ) -> Statement:
+        """Return the signer's statement; without `counter`, the one after its last one here."""
+        if counter is None:
+            self._counters[signer] += 1
+            counter = self._counters[signer]
+        header = StatementHeader(
+            epoch=self.voters.epoch,
+            signer=signer,
+            counter=counter,
+            clock_ms=clock_ms,
+            items_root=items_root(items),
+        )
+        key = key or self.keys[signer]
+        payload = statement_payload(self.voters.domain, header, self.keys[signer].public_key)
+        return Statement(header=header, items=items, signature=key.sign(payload))
+
+    def certificate(self, header: Header, *, kind: str = "commit", view: int = 0) -> Certificate:
+        signatures = {
+            index: key.sign(
+                vote_payload(
+                    self.voters.domain,
+                    VoteKind(kind),
+                    view=view,
+                    seq=header.seq,
+                    digest=header.digest,
+                    signer=key.public_key,
+                )
+            )
+            for index, key in enumerate(self.keys)
+        }
+        return build_certificate(self.voters, header, kind, view, signatures)
+
+    def node_record(
+        self, index: int, peer_id: str, *, sequence: int = 1, **changes: Any
+    ) -> SignedNodeRecord:
+        fields = {
+            "hotkey": self.hotkeys[index].public_key,
+            "consensus_key": self.keys[index].public_key,
+            "peer_id": peer_id,
+            "addresses": (),
+            "sequence": sequence,
+        }
+        record = NodeRecord(**{**fields, **changes})
+        payload = record_payload(RecordKind.NODE_RECORD, self.network_id, digest_of(record))
+        return SignedNodeRecord(record=record, signature=self.hotkeys[index].sign(payload))
+
+    # --- the chain of batches ----------------------------------------------------------------
+
+    def next_slot(self, store: Store, *actions: Action) -> tuple[Batch, Certificate]:
+        """Return the batch that follows the store's tip, with its commit certificate."""
+        seq = store.height + 1
+        root = store.root_after(seq - self.genesis.parameters.window)
+        assert root is not None
+        batch = Batch(state_root=root, actions=actions)
+        header = Header(epoch=0, seq=seq, parent=store.chain_hash, body_root=batch.body_root())
+        return batch, self.certificate(header)
+
+    def decide(self, store: Store, *actions: Action) -> Outcome:
+        """Let the store execute one more slot with these actions."""
+        return store.apply(*self.next_slot(store, *actions))

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from protocol.codec import encode
+from tests.support import World
+from validator_node.config import load_config, load_genesis
+from validator_node.errors import ConfigError
+
+MINIMAL = """
+genesis = "genesis.bin"
+keystore = "keys/keystore"
+state_dir = "/var/lib/validator"
+chain_dir = "../chain"
+"""
+
+
+def written(folder: Path, text: str = MINIMAL) -> Path:
+    path = folder / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_and_paths_relative_to_the_file(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path))
+    assert config.genesis == tmp_path / "genesis.bin"
+    assert config.keystore == tmp_path / "keys" / "keystore"
+    assert config.chain_dir == tmp_path / ".." / "chain"
+    assert config.state_dir == Path("/var/lib/validator")
+    assert config.passphrase_file is None
+    assert (config.listen_host, config.metrics_host) == ("127.0.0.1", "127.0.0.1")
+    assert (config.listen_port, config.metrics_port, config.bootstrap) == (0, 0, ())
+
+
+def test_all_values_are_read(tmp_path: Path) -> None:
+    text = """
+passphrase_file = "secret"
+listen_host = "0.0.0.0"
+listen_port = 4001
+metrics_port = 9100
+bootstrap = ["/ip4/10.0.0.1/tcp/4001/p2p/x"]
+workers = 3
+evaluation_deadline_ms = 5000
+submissions_per_second = 2.5
+max_pending = 7
+"""
+    config = load_config(written(tmp_path, MINIMAL + text))
+    assert config.passphrase_file == tmp_path / "secret"
+    assert (config.listen_host, config.listen_port, config.metrics_port) == ("0.0.0.0", 4001, 9100)
+    assert config.bootstrap == ("/ip4/10.0.0.1/tcp/4001/p2p/x",)
+    assert (config.workers, config.evaluation_deadline_ms) == (3, 5000)
+    assert (config.submissions_per_second, config.max_pending) == (2.5, 7)
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, MINIMAL + "listen_port = 1\nworkers = 3\n")
+    monkeypatch.setenv("VALIDATOR_LISTEN_PORT", "4001")
+    monkeypatch.setenv("LISTEN_HOST", "0.0.0.0")
+    config = load_config(path)
+    assert (config.listen_port, config.workers) == (4001, 3)
+    assert config.listen_host == "127.0.0.1"
+
+
+def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path))
+    with pytest.raises(ValueError, match="frozen"):
+        config.workers = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("listen_port = -1", "listen_port"),
+        ("listen_port = 65536", "listen_port"),
+        ('listen_port = "many"', "listen_port"),
+        ("workers = 0", "workers"),
+        ("workers = 65", "workers"),
+        ("evaluation_deadline_ms = 99", "evaluation_deadline_ms"),
+        ("submissions_per_second = 0", "submissions_per_second"),
+        ("max_pending = 0", "max_pending"),
+        ('bootstrap = "one"', "bootstrap"),
+        ("lisen_port = 1", "lisen_port"),
+    ],
+)
+def test_an_error_names_file_and_field(tmp_path: Path, line: str, field: str) -> None:
+    path = written(tmp_path, MINIMAL + line)
+    with pytest.raises(ConfigError, match=f"node.toml: {field}"):
+        load_config(path)
+
+
+def test_a_missing_value_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="genesis"):
+        load_config(written(tmp_path, MINIMAL.replace("genesis = ", "# ")))
+
+
+def test_a_bad_environment_variable_is_a_configuration_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VALIDATOR_BOOTSTRAP", "/ip4/10.0.0.1/tcp/4001")
+    with pytest.raises(ConfigError, match="bootstrap"):
+        load_config(written(tmp_path))
+
+
+@pytest.mark.parametrize("data", [b"genesis =", b"= 1", b"\xff\xfe"])
+def test_what_is_no_toml_is_a_configuration_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "node.toml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"node\.toml"):
+        load_config(path)
+
+
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.toml", tmp_path):
+        with pytest.raises(ConfigError, match=str(path)):
+            load_config(path)
+        with pytest.raises(ConfigError, match=str(path)):
+            load_genesis(path)
+
+
+def test_a_genesis_is_read(tmp_path: Path) -> None:
+    genesis = World().genesis
+    path = tmp_path / "genesis.bin"
+    path.write_bytes(encode(genesis))
+    assert load_genesis(path) == genesis
+    path.write_bytes(encode(genesis)[:-1])
+    with pytest.raises(ConfigError, match=r"genesis\.bin"):
+        load_genesis(path)

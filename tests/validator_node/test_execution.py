@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.actions import Action
+from protocol.codec import ZERO_DIGEST, digest_of, sha256
+from protocol.records.batch import Batch, Header
+from protocol.records.result import Copy, Disputed, Replicated
+from protocol.records.weights import EpochWeights, weights_key
+from protocol.view import DictView
+from registry import keys
+from registry.access import current_epoch, read
+from registry.submissions import NoOp
+from tests.support import (
+    START_MS,
+    World,
+    make_challenge,
+    make_observation,
+    make_verdict,
+    replaced,
+)
+from validator_node.execution import Outcome, execute
+from validator_node.store import Store
+
+
+def run(world: World, view: DictView, seq: int, *actions: Action) -> Outcome:
+    batch = Batch(state_root=ZERO_DIGEST, actions=actions)
+    header = Header(epoch=0, seq=seq, parent=ZERO_DIGEST, body_root=batch.body_root())
+    return execute(view, world.voters, world.genesis.parameters, header, batch)
+
+
+def script(world: World) -> list[list[Action]]:
+    """Return a history with something of everything."""
+    submission = world.signed(b"one")
+    verdict = make_verdict(submission.submission.submission_id, 7)
+    return [
+        [world.statement(0, submission, world.signed(b"two", miner=1), clock_ms=START_MS + 5)],
+        [],
+        [world.statement(signer, verdict, clock_ms=START_MS + 50) for signer in (1, 2, 3)],
+        [world.change(1, make_challenge("gamma")), world.statement(1, world.signed(b"x", miner=2))],
+        [world.statement(signer, make_observation(1)) for signer in (0, 1, 2)],
+        [world.statement(3, world.signed(b"one", miner=2))],
+    ]
+
+
+def test_two_nodes_that_execute_the_same_batches_have_the_same_state(tmp_path: Path) -> None:
+    world = World(dispute_after=3)
+    batches = script(world)
+    stores = [Store.open(tmp_path / name, world.genesis) for name in ("a", "b")]
+    view = world.state()
+    for seq, actions in enumerate(batches, start=1):
+        first, second = (world.decide(store, *actions) for store in stores)
+        assert first == second
+        stores[0].flush()
+        roots = {store.root_after(seq) for store in stores}
+        assert roots == {stores[0].tree.recompute()}
+        header = stores[0].certificate_at(seq).header
+        execute(view, world.voters, world.genesis.parameters, header, stores[0].batch_at(seq)[0])
+    for store in stores:
+        assert dict(store.tree.items()) == view.entries
+        store.close()
+
+
+def test_each_event_is_filed_where_it_belongs() -> None:
+    world = World(dispute_after=3)
+    view = world.state()
+    outcomes = [
+        run(world, view, seq, *actions) for seq, actions in enumerate(script(world), start=1)
+    ]
+    assert [len(outcome.admitted) for outcome in outcomes] == [2, 0, 0, 1, 0, 0]
+    bases = [type(result.basis) for outcome in outcomes for result in outcome.results]
+    assert bases == [Replicated, Disputed, Copy]
+    assert [len(outcome.weights) for outcome in outcomes] == [0, 0, 0, 0, 1, 0]
+    assert all(outcome.no_ops == [] for outcome in outcomes)
+
+
+def test_counters_rise_by_one_and_nothing_else_applies() -> None:
+    world = World()
+    view = world.state()
+    first = world.statement(0, world.signed(b"one"), counter=1)
+    ahead = world.statement(0, world.signed(b"three"), counter=3)
+    outcome = run(world, view, 1, ahead, first, first, ahead)
+    assert len(outcome.admitted) == 1
+    assert outcome.no_ops == [
+        NoOp("counter", digest_of(statement.header)) for statement in (ahead, first, ahead)
+    ]
+    mark = keys.Mark(counter=1, clock_ms=START_MS)
+    assert read(view, keys.Mark, keys.MARK + keys.u16(0)) == mark
+    second = world.statement(0, world.signed(b"two"), counter=2)
+    assert len(run(world, view, 2, second, ahead).admitted) == 2
+
+
+def test_counters_are_each_validators_own() -> None:
+    world = World()
+    statements = [world.statement(n, world.signed(bytes([n])), counter=1) for n in range(4)]
+    assert run(world, world.state(), 1, *statements).no_ops == []
+
+
+def test_an_empty_batch_changes_nothing() -> None:
+    world = World()
+    view = world.state()
+    run(world, view, 1, world.statement(0, world.signed(), clock_ms=START_MS + 5))
+    before = dict(view.entries)
+    outcome = run(world, view, 2)
+    assert outcome == Outcome()
+    assert view.entries == before
+
+
+def test_an_empty_batch_still_ends_what_is_overdue() -> None:
+    world = World(dispute_after=3)
+    view = world.state()
+    run(world, view, 1, world.statement(0, world.signed()))
+    assert run(world, view, 3).results == []
+    (result,) = run(world, view, 4).results
+    assert (result.basis, result.settled_seq) == (Disputed(reason="timeout"), 4)
+
+
+def test_a_verdict_that_comes_with_its_time_out_comes_too_late() -> None:
+    world = World((1,), dispute_after=3)
+    view = world.state()
+    signed = world.signed()
+    run(world, view, 1, world.statement(0, signed))
+    submission_id = signed.submission.submission_id
+    outcome = run(world, view, 4, world.statement(0, make_verdict(submission_id)))
+    assert [result.basis for result in outcome.results] == [Disputed(reason="timeout")]
+    assert outcome.no_ops == [NoOp("already_settled", submission_id)]
+
+
+def test_network_time_follows_the_clocks_of_earlier_batches() -> None:
+    world = World()
+    view = world.state()
+    clocks = (START_MS + 1000, START_MS + 2000, START_MS + 3000)
+    statements = [
+        world.statement(signer, world.signed(bytes([signer])), clock_ms=clock)
+        for signer, clock in enumerate(clocks)
+    ]
+    first = run(world, view, 1, *statements)
+    assert {admitted.context.time_ms for admitted in first.admitted} == {START_MS + 1}
+    second = run(world, view, 5, world.statement(3, world.signed(b"late")))
+    assert second.admitted[0].context.time_ms == START_MS + 1000
+    assert read(view, keys.Time, keys.TIME) == keys.Time(time_ms=START_MS + 1000, seq=5)
+
+
+def test_a_change_that_does_not_apply_is_a_no_op_with_its_reason() -> None:
+    world = World()
+    view = world.state()
+    change = world.change(2, make_challenge("gamma"))
+    outcome = run(world, view, 1, change, world.change(1, make_challenge("gamma")), change)
+    assert outcome.no_ops == [NoOp("sequence", digest_of(change.content))]
+    assert outcome.admitted == []
+
+
+def test_observations_of_another_epoch_are_no_ops() -> None:
+    world = World()
+    observation = make_observation(5)
+    outcome = run(world, world.state(), 1, world.statement(0, observation))
+    assert outcome.no_ops == [NoOp("other_epoch", observation.block_hash)]
+
+
+def test_what_follows_the_end_of_an_epoch_in_its_batch_is_of_the_next_one() -> None:
+    world = World()
+    view = world.state()
+    signed = world.signed(expiry_epoch=1)
+    statements = [world.statement(signer, make_observation(1)) for signer in range(3)]
+    outcome = run(world, view, 1, *statements, world.statement(3, signed))
+    assert current_epoch(view) == 1
+    assert outcome.admitted[0].context.epoch == 1
+    verdict = make_verdict(signed.submission.submission_id)
+    outcome = run(world, view, 2, *[world.statement(signer, verdict) for signer in range(3)])
+    assert outcome.results[0].epoch == 1
+
+
+# --- the end of an epoch -------------------------------------------------------------------------
+
+
+def settle(world: World, view: DictView, scores: dict[tuple[str, int], int]) -> None:
+    """Let each (challenge, miner) have one settled score."""
+    for (challenge_id, miner), score in scores.items():
+        body = sha256(challenge_id.encode(), bytes([miner]))
+        signed = world.signed(body, miner=miner, challenge_id=challenge_id)
+        verdict = make_verdict(signed.submission.submission_id, score)
+        admission = world.statement(0, signed)
+        verdicts = [world.statement(signer, verdict) for signer in (1, 2, 3)]
+        assert len(run(world, view, 1, admission, *verdicts).results) == 1
+
+
+def close(world: World, view: DictView, epoch: int = 1) -> EpochWeights:
+    observation = make_observation(epoch, block=20 * epoch)
+    statements = [world.statement(signer, observation) for signer in range(3)]
+    (weights,) = run(world, view, 2, *statements).weights
+    assert (weights.epoch, weights.block) == (epoch - 1, 20 * epoch)
+    assert weights.block_hash == observation.block_hash
+    assert read(view, EpochWeights, weights_key(epoch - 1)) == weights
+    return weights
+
+
+def expected_vector(
+    scores: dict[tuple[str, int], int], emission: dict[str, int], first_uid: int
+) -> list[tuple[int, int]]:
+    """Each miner's share of each challenge's emission; the largest becomes 65535."""
+    shares: dict[int, Fraction] = {}
+    for (challenge_id, miner), score in scores.items():
+        total = sum(other for (name, _), other in scores.items() if name == challenge_id)
+        if total:
+            part = Fraction(emission[challenge_id], sum(emission.values())) * Fraction(score, total)
+            shares[miner] = shares.get(miner, Fraction(0)) + part
+    top = max(shares.values(), default=Fraction(0))
+    if not top:
+        return []
+    rounded = [(first_uid + miner, round(shares[miner] / top * 65535)) for miner in sorted(shares)]
+    return [(uid, weight) for uid, weight in rounded if weight]
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(["alpha", "beta"]), st.integers(0, 3)),
+        st.one_of(st.just(0), st.integers(0, 1_000_000)),
+    )
+)
+def test_the_vector_is_each_miners_share(scores: dict[tuple[str, int], int]) -> None:
+    world = World()
+    view = world.state()
+    settle(world, view, scores)
+    vector = [(entry.uid, entry.weight) for entry in close(world, view).vector]
+    assert vector == expected_vector(scores, {"alpha": 3, "beta": 1}, world.uid(0))
+
+
+def test_a_vector_by_hand() -> None:
+    """alpha pays 3/4, beta 1/4: miner 0 has 3/4 * 2/3 = 1/2, miner 1 has 1/4 + 1/4 = 1/2."""
+    world = World()
+    view = world.state()
+    settle(world, view, {("alpha", 0): 2, ("alpha", 1): 1, ("beta", 1): 5, ("beta", 2): 0})
+    vector = [(entry.uid, entry.weight) for entry in close(world, view).vector]
+    assert vector == [(world.uid(0), 65535), (world.uid(1), 65535)]
+
+
+def test_an_epoch_without_results_has_an_empty_vector_and_scores_do_not_carry_over() -> None:
+    world = World()
+    view = world.state()
+    settle(world, view, {("alpha", 0): 2})
+    assert len(close(world, view).vector) == 1
+    assert close(world, view, epoch=2).vector == ()
+
+
+def test_a_retired_challenge_pays_nothing() -> None:
+    world = World()
+    view = world.state()
+    settle(world, view, {("alpha", 0): 2, ("beta", 1): 3})
+    retired = replaced(make_challenge("alpha"), emission=0)
+    run(world, view, 2, world.change(1, retired))
+    vector = [(entry.uid, entry.weight) for entry in close(world, view).vector]
+    assert vector == [(world.uid(1), 65535)]
