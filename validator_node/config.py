@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from protocol.codec import decode
 from protocol.errors import DecodeError
@@ -63,10 +68,10 @@ class NodeConfig(BaseSettings):
 def load_config(path: Path) -> NodeConfig:
     """Read a configuration file; `ConfigError` names the file, the field and what is expected."""
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text())
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"configuration {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path}: {error}") from error
     for name in ("genesis", "keystore", "passphrase_file", "state_dir", "chain_dir"):
         if isinstance(values.get(name), str):
@@ -77,6 +82,8 @@ def load_config(path: Path) -> NodeConfig:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"configuration {path}: {field}: {first['msg']}") from error
+    except SettingsError as error:  # a variable of a list's or table's field that is no JSON
+        raise ConfigError(f"configuration {path} and environment: {error}") from error
 
 
 def load_genesis(path: Path) -> Genesis:

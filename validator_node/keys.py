@@ -99,9 +99,12 @@ def passphrase(file: Path | None) -> str:
     """Return the passphrase from `file` or the environment."""
     if file is not None:
         try:
-            return file.read_text().strip()
+            found = file.read_text().strip()
         except OSError as error:
             raise ConfigError(f"passphrase file {file}: {error.strerror}") from error
+        if not found:
+            raise ConfigError(f"passphrase file {file} is empty")
+        return found
     value = os.environ.get(PASSPHRASE_VARIABLE)
     if not value:
         raise ConfigError(f"set {PASSPHRASE_VARIABLE} or passphrase_file in the configuration")

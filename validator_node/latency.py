@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 
 KEPT = 8192
@@ -33,5 +34,5 @@ def percentile(values: list[float], percent: float) -> float:
     if not values:
         return 0.0
     ordered = sorted(values)
-    rank = max(0, min(len(ordered) - 1, round(percent / 100 * len(ordered) + 0.5) - 1))
-    return ordered[rank]
+    rank = math.ceil(percent * len(ordered) / 100)
+    return ordered[min(max(rank, 1), len(ordered)) - 1]

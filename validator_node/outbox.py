@@ -55,7 +55,8 @@ class Outbox:
         for peer, messages in waiting.items():
             self.messages_sent += len(messages)
             frame = encode(messages)
-            if len(frame) <= _SPLIT_BYTES or len(messages) == 1:
+            fits = len(frame) <= _SPLIT_BYTES and len(messages) <= MAX_FRAME_MESSAGES
+            if fits or len(messages) == 1:
                 self._send_frame(peer, frame)
                 continue
             for message in messages:

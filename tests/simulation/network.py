@@ -66,6 +66,7 @@ class Replica:
     engine: Engine
     durable: list = field(default_factory=list)
     chain: list[tuple[Batch, Certificate]] = field(default_factory=list)
+    stable: object = None
     timers: dict = field(default_factory=dict)
     alive: bool = True
     proposed: int = 0
@@ -74,11 +75,19 @@ class Replica:
 class Network:
     """n engines, one event queue."""
 
-    def __init__(self, seed: int, weights: list[int], faults: Faults, window: int = 4) -> None:
+    def __init__(
+        self, seed: int, weights: list[int], faults: Faults, window: int = 4, epoch_every: int = 0
+    ) -> None:
         self.random = random.Random(seed)
         self.voters = make_voters(weights)
+        self.faults_epoch = epoch_every
+        self.stable: dict = {}
+        self.edges: dict = {}
+        self.epochs = 0
         self.faults = faults
-        self.parameters = Parameters(window=window, term=24, base_timeout_ms=400)
+        self.parameters = Parameters(
+            window=window, term=24, base_timeout_ms=400, checkpoint_interval=8
+        )
         self.now = 0
         self.events: list = []
         self.count = 0
@@ -94,7 +103,9 @@ class Network:
         if faults.crash_every_ms:
             self.at(faults.crash_every_ms, self.crash)
 
-    def build(self, index: int, executed: Certificate | None, durable: list) -> Engine:
+    def build(
+        self, index: int, executed: Certificate | None, durable: list, stable=None, edge=None
+    ) -> Engine:
         return Engine(
             self.voters,
             index,
@@ -103,6 +114,8 @@ class Network:
             parameters=self.parameters,
             genesis_digest=NETWORK,
             executed=executed,
+            stable=stable,
+            edge=edge,
             persisted=list(durable),
         )
 
@@ -127,16 +140,21 @@ class Network:
         down = [r.index for r in self.replicas if not r.alive] + [victim.index]
         if self.faults.crash_every_ms:
             self.at(self.faults.crash_every_ms, self.crash)
-        if 3 * self.voters.weight_of(down) >= self.voters.total:
-            return
+        heaviest = sorted(self.voters.weights)[-len(down) :]
+        if 3 * sum(heaviest) >= self.voters.total:
+            return  # weights move between validators with the epochs
         victim.alive = False
         victim.timers.clear()
         self.at(self.random.randint(1, self.faults.crash_for_ms), self.restart, victim)
 
     def restart(self, replica: Replica) -> None:
         executed = replica.chain[-1][1] if replica.chain else None
-        replica.engine = self.build(replica.index, executed, replica.durable)
+        edge = self.edge(replica) if replica.chain else None
+        replica.engine = self.build(replica.index, executed, replica.durable, replica.stable, edge)
         replica.alive = True
+        if replica.chain:
+            again = inputs.Executed(executed.header.seq, self.root(replica), edge)
+            self.step(replica, again)
         self.boot(replica)
 
     def heal(self) -> None:
@@ -158,11 +176,12 @@ class Network:
     def step(self, replica: Replica, event: inputs.Input) -> None:
         if not replica.alive:
             return
-        view = replica.engine.view
+        before = (replica.engine.core.voters.epoch, replica.engine.view)
         for effect in replica.engine.step(event):
             self.perform(replica, effect)
-        assert replica.engine.view >= view, "the view fell"
-        if replica.engine.view > view:
+        after = (replica.engine.core.voters.epoch, replica.engine.view)
+        assert after >= before, "the view fell"
+        if after[0] == before[0] and after > before:
             self.view_changes += 1
         if replica.alive and replica.engine.open_slot is not None:
             self.at(self.random.randint(1, 10), self.propose, replica)
@@ -176,12 +195,12 @@ class Network:
 
     def perform(self, replica: Replica, effect: fx.Effect) -> None:
         match effect:
-            case fx.PersistVow(phase, view, seq, message):
-                key = (replica.index, phase, view, seq)
+            case fx.PersistVow(phase, epoch, view, seq, message):
+                key = (replica.index, phase, epoch, view, seq)
                 known = self.vows.setdefault(key, message)
                 assert known == message, f"signed twice: {key}"
                 replica.durable.append(effect)
-            case fx.PersistFloor() | fx.PersistNote():
+            case fx.PersistFloor() | fx.PersistNote() | fx.PersistEpoch():
                 replica.durable.append(effect)
             case fx.Broadcast(message):
                 for peer in range(len(self.voters)):
@@ -203,6 +222,19 @@ class Network:
                 self.at(1, self.step, replica, checked)
             case fx.Decide(batch, certificate):
                 self.decide(replica, batch, certificate)
+            case fx.Stable(certificate):
+                replica.stable = certificate
+                checkpoint = certificate.checkpoint
+                known = self.stable.setdefault(checkpoint.seq, checkpoint)
+                assert known == checkpoint, f"two checkpoints are stable at {checkpoint.seq}"
+                if checkpoint.next_set is not None:
+                    self.edges[checkpoint.epoch] = certificate
+            case fx.SendCheckpoint(peer, epoch):
+                self.send(replica.index, peer, self.edges[epoch])
+            case fx.EpochBegan():
+                self.epochs += 1
+            case fx.Diverged():
+                raise AssertionError("an honest replica's state diverged")
             case fx.SetTimer(timer, delay):
                 token = object()
                 replica.timers[timer] = token
@@ -240,3 +272,34 @@ class Network:
         known = self.decided.setdefault(header.seq, header.digest)
         assert known == header.digest, f"two batches decided at slot {header.seq}"
         replica.chain.append((batch, certificate))
+        executed = inputs.Executed(header.seq, self.root(replica), self.edge(replica))
+        self.step(replica, executed)
+
+    def root(self, replica: Replica) -> bytes:
+        """The state root after the replica's chain: here the chain itself."""
+        return sha256(b"state", replica.chain[-1][1].header.digest)
+
+    def edge(self, replica: Replica) -> inputs.Edge | None:
+        """The end of the epoch as the executed chain fixes it: decided `epoch_every` slots on."""
+        header = replica.chain[-1][1].header
+        begin = next(
+
+                entry[1].header.seq
+                for entry in replica.chain
+                if entry[1].header.epoch == header.epoch
+
+        )
+        fixed = begin + self.faults_epoch
+        if not self.faults_epoch or header.seq < fixed:
+            return None
+        members = self.voters.validator_set.members
+        shift = (header.epoch + 1) % len(members)
+        weights = [m.weight for m in members[shift:] + members[:shift]]
+        next_set = ValidatorSet(
+            epoch=header.epoch + 1,
+            members=tuple(
+                Validator(hotkey=m.hotkey, consensus_key=m.consensus_key, weight=w)
+                for m, w in zip(members, weights, strict=True)
+            ),
+        )
+        return inputs.Edge(fixed + self.parameters.window, next_set)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+
+from consensus.messages import BatchBody, FetchBatch, Status, Vote
+from protocol.codec import encode, sha256
+from protocol.errors import DecodeError, TooLargeError
+from protocol.records.batch import Batch, Header
+from tests.support import World, make_challenge, make_verdict, replaced
+from validator_node.outbox import (
+    MAX_FRAME_BYTES,
+    MAX_FRAME_MESSAGES,
+    LinkMessage,
+    Outbox,
+    decode_frame,
+)
+
+WORLD = World()
+STATUS = Status(epoch=0, view=1, changing=False, height=5)
+FETCH = FetchBatch(seq=3, digest=sha256(b"batch"))
+VOTE = Vote(kind="commit", epoch=0, view=0, seq=1, digest=bytes(32), signer=1, signature=bytes(64))
+STATEMENT = WORLD.statement(0, make_verdict(sha256(b"submission")))
+
+
+class Wire:
+    """Where the frames go."""
+
+    def __init__(self, size: int = 4, me: int | None = 1) -> None:
+        self.frames: list[tuple[int, bytes]] = []
+        self.outbox = Outbox(size, me, lambda peer, frame: self.frames.append((peer, frame)))
+
+    def received(self, peer: int) -> list[LinkMessage]:
+        return [
+            message for to, frame in self.frames if to == peer for message in decode_frame(frame)
+        ]
+
+
+def test_a_turns_messages_leave_in_one_frame_a_peer() -> None:
+    wire = Wire()
+    wire.outbox.send(2, STATUS)
+    wire.outbox.broadcast(VOTE)
+    wire.outbox.send(0, STATEMENT)
+    assert wire.frames == []
+    wire.outbox.flush()
+    assert sorted(peer for peer, _ in wire.frames) == [0, 2, 3]
+    assert wire.received(0) == [VOTE, STATEMENT]
+    assert wire.received(2) == [STATUS, VOTE]
+    assert wire.received(3) == [VOTE]
+    assert wire.outbox.messages_sent == 5
+
+
+def test_nothing_is_sent_twice_or_to_oneself() -> None:
+    wire = Wire()
+    wire.outbox.broadcast(VOTE)
+    wire.outbox.flush()
+    wire.outbox.flush()
+    assert len(wire.frames) == 3
+    assert wire.received(1) == []
+
+
+def test_who_has_no_vote_sends_to_everybody() -> None:
+    wire = Wire(me=None)
+    wire.outbox.broadcast(STATUS)
+    wire.outbox.flush()
+    assert [peer for peer, _ in wire.frames] == [0, 1, 2, 3]
+
+
+def large(number: int) -> BatchBody:
+    challenge = replaced(make_challenge("gamma"), params=bytes(16_000))
+    actions = tuple(WORLD.change(sequence, challenge) for sequence in range(1, 16))
+    batch = Batch(state_root=sha256(b"%d" % number), actions=actions)
+    header = Header(epoch=0, seq=1, parent=bytes(32), body_root=batch.body_root())
+    return BatchBody(header=header, batch=batch)
+
+
+def test_a_turn_with_much_to_say_is_split() -> None:
+    wire = Wire()
+    bodies = [large(number) for number in range(20)]
+    for body in bodies:
+        wire.outbox.send(0, body)
+    wire.outbox.flush()
+    assert len(encode(bodies)) > MAX_FRAME_BYTES
+    assert len(wire.frames) > 1
+    assert all(len(frame) <= MAX_FRAME_BYTES for _, frame in wire.frames)
+    assert wire.received(0) == bodies
+    assert wire.outbox.messages_sent == 20
+
+
+def test_many_small_messages_are_split_as_well() -> None:
+    wire = Wire()
+    for _ in range(MAX_FRAME_MESSAGES + 1):
+        wire.outbox.send(0, STATUS)
+    wire.outbox.flush()
+    assert len(wire.received(0)) == MAX_FRAME_MESSAGES + 1
+
+
+def test_a_frame_is_read_back() -> None:
+    messages = (STATUS, FETCH, VOTE, STATEMENT)
+    assert decode_frame(encode(messages)) == messages
+    assert decode_frame(encode([])) == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        encode(STATUS),
+        encode([STATUS]) + b"\0",
+        encode([["unknown", 1]]),
+        encode([STATUS, 5]),
+        b"\xdc\x00\x01" + encode(STATUS),
+        encode([STATUS] * (MAX_FRAME_MESSAGES + 1)),
+    ],
+    ids=["empty", "bare", "trailing", "tag", "number", "longer form", "too many"],
+)
+def test_what_is_no_frame_is_refused(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode_frame(data)
+
+
+def test_a_frame_is_bounded() -> None:
+    with pytest.raises(TooLargeError):
+        decode_frame(bytes(MAX_FRAME_BYTES + 1))
