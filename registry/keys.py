@@ -7,7 +7,8 @@
 | `meta/registry` | `RegistryMark`: owner and last committed change |
 | `neuron/` hotkey | `Neuron` |
 | `challenge/` id | `Challenge`, the active version |
-| `mark/` signer (2) | `Mark`: a validator's last statement |
+| `mark/` signer (2) | `Mark`: a validator's last statement of this epoch |
+| `meta/edge` | `FixedEdge`: where the epoch ends, once that is agreed |
 | `observed/` signer (2) | `Observation` of the next epoch |
 | `pending/` submission id | `Pending`: admitted, not settled |
 | `deadline/` seq (8) submission id | empty |
@@ -23,12 +24,13 @@ from __future__ import annotations
 
 from protocol.codec import U16, U32, U64, Digest, PublicKey, Record, sha256
 from protocol.records.challenge import EvaluationContext
-from protocol.records.statement import VerdictItem
+from protocol.records.statement import Observation, VerdictItem
 from protocol.records.submission import Submission
 
 EPOCH = b"meta/epoch"
 TIME = b"meta/time"
 REGISTRY = b"meta/registry"
+EDGE = b"meta/edge"
 NEURON = b"neuron/"
 CHALLENGE = b"challenge/"
 MARK = b"mark/"
@@ -61,16 +63,23 @@ class RegistryMark(Record):
 
 
 class Mark(Record):
-    """A validator's last executed statement."""
+    """A validator's last executed statement in this epoch."""
 
     counter: U64
     clock_ms: U64
 
 
-class Stated(Record):
-    """A verdict with the index of the validator that stated it."""
+class FixedEdge(Record):
+    """The last slot of the epoch and the observation that fixed it."""
 
-    signer: U16
+    seq: U64
+    observation: Observation
+
+
+class Stated(Record):
+    """A verdict with the hotkey of the validator that stated it: indices change with the epoch."""
+
+    hotkey: PublicKey
     verdict: VerdictItem
 
 

@@ -142,9 +142,10 @@ def state_verdict(
     if pending is None:
         known = view.get(keys.RESULT + submission_id) is not None
         return NoOp("already_settled" if known else "not_admitted", submission_id)
-    if any(stated.signer == signer for stated in pending.stated):
+    hotkey = voters.members[signer].hotkey
+    if any(stated.hotkey == hotkey for stated in pending.stated):
         return NoOp("second_verdict", submission_id)
-    stated = (*pending.stated, keys.Stated(signer=signer, verdict=verdict))
+    stated = (*pending.stated, keys.Stated(hotkey=hotkey, verdict=verdict))
     basis = _basis(voters, stated)
     if basis is None:
         replaced = keys.Pending(
@@ -161,16 +162,25 @@ def state_verdict(
 
 
 def _basis(voters: Voters, stated: tuple[keys.Stated, ...]) -> Replicated | Disputed | None:
+    """Return what the verdicts come to by the weights of the current set, or None while open."""
     backers: defaultdict[tuple[bytes, str, int], set[int]] = defaultdict(set)
+    index_of = {member.hotkey: index for index, member in enumerate(voters.members)}
+    spoken = set()
     for entry in stated:
+        index = index_of.get(entry.hotkey)
+        if index is None:
+            continue  # it has left the set since
         verdict = entry.verdict
         choice = (verdict.verdict_hash, verdict.outcome_class, verdict.score)
-        backers[choice].add(entry.signer)
+        backers[choice].add(index)
+        spoken.add(index)
     for (verdict_hash, outcome_class, score), signers in backers.items():
         if voters.is_quorum(signers):
             return Replicated(verdict_hash=verdict_hash, outcome_class=outcome_class, score=score)
-    silent = set(range(len(voters))) - {entry.signer for entry in stated}
-    if any(voters.is_quorum(signers | silent) for signers in backers.values()):
+    silent = set(range(len(voters))) - spoken
+    if voters.is_quorum(silent) or any(
+        voters.is_quorum(signers | silent) for signers in backers.values()
+    ):
         return None
     return Disputed(reason="split")
 

@@ -250,9 +250,24 @@ class World:
         root = store.root_after(seq - self.genesis.parameters.window)
         assert root is not None
         batch = Batch(state_root=root, actions=actions)
-        header = Header(epoch=0, seq=seq, parent=store.chain_hash, body_root=batch.body_root())
+        header = Header(epoch=store.epoch, seq=seq, parent=store.chain_hash, body_root=batch.body_root())
         return batch, self.certificate(header)
 
     def decide(self, store: Store, *actions: Action) -> Outcome:
         """Let the store execute one more slot with these actions."""
         return store.apply(*self.next_slot(store, *actions))
+
+    def end_epoch(self, store: Store) -> Outcome:
+        """Let a quorum observe the epoch's end and decide every slot up to its edge."""
+        observation = make_observation(store.epoch + 1)
+        signers = range(len(self.keys))
+        self.decide(store, *[self.statement(signer, observation) for signer in signers])
+        for _ in range(self.genesis.parameters.window):
+            outcome = self.decide(store)
+        self.begin_epoch(store.epoch)
+        return outcome
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Speak in another epoch, in which statements count from 1 again."""
+        self.voters = Voters(self.genesis.validators.for_epoch(epoch), self.network_id)
+        self._counters = [0] * len(self.keys)

@@ -53,6 +53,11 @@ class Checker:
         self._statements = Memo()
         self._submissions = Memo()
 
+    def begin_epoch(self, voters: Voters) -> None:
+        """Judge statements by the set of a new epoch."""
+        self._voters = voters
+        self._statements = Memo()
+
     def check_submission(self, signed: SignedSubmission) -> None:
         """Raise `SignatureError` unless the miner signed the submission for this network."""
         known = sha256(encode(signed))

@@ -7,7 +7,6 @@ Rules:
    sent.
 3. Everything a turn has for a peer leaves in one frame; votes inside keep their own signatures.
 4. A batch is judged only when the state root it must name is known here; until then it is parked.
-5. A batch closes `BATCH_INTERVAL_S` after the first thing that waits for it, or when it is full.
 """
 
 from __future__ import annotations
@@ -23,10 +22,12 @@ from consensus import effects as fx
 from consensus import inputs
 from consensus.engine import Engine
 from consensus.messages import BatchBody, DecidedSlot
+from consensus.validators import Voters
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.statement import Statement
 from validator_node.batch_check import Checker
+from validator_node.batching import Batching
 from validator_node.errors import ReplayError
 from validator_node.execution import Outcome
 from validator_node.journal_bridge import SigningJournal
@@ -35,7 +36,6 @@ from validator_node.outbox import Outbox
 from validator_node.statements import StatementPool
 from validator_node.store import Store
 
-BATCH_INTERVAL_S = 0.05
 QUEUE_LIMIT = 4096
 TURN_LIMIT = 512
 RELAY_LIMIT = 32
@@ -43,6 +43,8 @@ RELAY_LIMIT = 32
 log = structlog.get_logger(__name__)
 
 OnExecuted = Callable[[Header, Outcome], None]
+OnEpoch = Callable[[Voters, int | None], None]
+"""The new voters, and this node's index among them or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +83,17 @@ class ConsensusDriver:
         self._timers: dict[inputs.Timer, float] = {}
         self._parked: list[fx.CheckBatch] = []
         self._listeners: list[OnExecuted] = []
-        self._close_at: float | None = None
-        self._last_action_seq = self._find_last_action_seq()
+        self._epoch_listeners: list[OnEpoch] = []
+        self._batching = Batching(store, pool)
         self._pending = False
 
     def subscribe(self, listener: OnExecuted) -> None:
         """Call `listener` after each executed batch, from the driver's task."""
         self._listeners.append(listener)
+
+    def subscribe_epochs(self, listener: OnEpoch) -> None:
+        """Call `listener` when agreement has moved on to the next epoch's set."""
+        self._epoch_listeners.append(listener)
 
     # --- what comes in -----------------------------------------------------------------------
 
@@ -102,17 +108,25 @@ class ConsensusDriver:
 
     async def run(self) -> None:
         """Run turns for ever."""
+        epoch = self.engine.core.voters.epoch
         for statement in self._journal.remembered.statements:
-            self.pool.add(statement)
-        await self._turn(deque([inputs.WorkPending(self._has_work())]))
+            if statement.header.epoch == epoch:
+                self.pool.add(statement)
+        first: deque[Turn] = deque(
+            [inputs.WorkPending(self._batching.has_work(self.engine.height))]
+        )
+        root = self._store.root_after(self._store.height)
+        if self._store.height > 0 and root is not None:
+            first.append(inputs.Executed(self._store.height, root, self._store.edge()))
+        await self._turn(first)
         while True:
             turn = await self._next_inputs()
             await self._turn(turn)
 
     async def _next_inputs(self) -> deque[Turn]:
         deadlines = [*self._timers.values()]
-        if self._close_at is not None:
-            deadlines.append(self._close_at)
+        if self._batching.close_at is not None:
+            deadlines.append(self._batching.close_at)
         turn: deque[Turn] = deque()
         with trio.move_on_at(min(deadlines, default=float("inf"))):
             turn.append(await self._receive.receive())
@@ -191,6 +205,12 @@ class ConsensusDriver:
                 self._parked.append(effect)
             case fx.Decide(batch, certificate):
                 return self._execute(batch, certificate)
+            case fx.EpochBegan(voters, me):
+                self._begin_epoch(voters, me)
+            case fx.SendCheckpoint(peer, epoch):
+                edge = self._store.edge_checkpoint(epoch)
+                if edge is not None:
+                    self._outbox.send(peer, edge)
             case fx.Stable(certificate):
                 self._journal.forget_below(certificate.checkpoint.seq)
                 self._store.put_stable(certificate)
@@ -218,17 +238,26 @@ class ConsensusDriver:
         for action in batch.actions:
             if isinstance(action, Statement):
                 self.pool.mark_executed(action.header.signer, self._mark_of(action))
-        if batch.actions:
-            self._last_action_seq = header.seq
+        if batch.actions or outcome.weights:
+            self._batching.last_change = header.seq
         for no_op in outcome.no_ops:
             self.no_ops[no_op.reason] += 1
         for listener in self._listeners:
             listener(header, outcome)
-        self._pending = self._has_work()
+        self._pending = self._batching.has_work(self.engine.height)
         root = self._store.root_after(header.seq)
         if root is None:
             raise ReplayError(f"slot {header.seq} was executed and left no state root")
-        return [inputs.WorkPending(self._pending), inputs.Executed(header.seq, root)]
+        executed = inputs.Executed(header.seq, root, self._store.edge())
+        return [inputs.WorkPending(self._pending), executed]
+
+    def _begin_epoch(self, voters: Voters, me: int | None) -> None:
+        self._parked.clear()
+        self._checker.begin_epoch(voters)
+        self.pool.begin_epoch(len(voters))
+        self._outbox.begin_epoch(len(voters), me)
+        for on_epoch in self._epoch_listeners:
+            on_epoch(voters, me)
 
     def _mark_of(self, statement: Statement) -> int:
         """Return the signer's counter after execution: what came out of order was a no-op."""
@@ -259,53 +288,19 @@ class ConsensusDriver:
 
     def _propose(self) -> list[Turn]:
         """Return a proposal if this node leads, something waits, and the batch's time has come."""
-        slot = self.engine.open_slot
-        in_flight = self.engine.in_flight
-        if slot is None or not (self.pool.has_next(in_flight) or self._must_name_root(in_flight)):
-            self._close_at = None
-            return []
-        root = self._store.root_after(slot - self._store.genesis.parameters.window)
-        if root is None:
-            return []
         now = trio.current_time()
-        if self._close_at is None:
-            self._close_at = now + BATCH_INTERVAL_S
-        if now < self._close_at:
+        batch = self._batching.propose(self.engine, now)
+        if batch is None:
             return []
-        self._close_at = None
-        batch = Batch(state_root=root, actions=tuple(self.pool.take(in_flight)))
         self.latencies.proposed(batch.body_root(), now)
         return [inputs.Propose(batch)]
 
-    def _must_name_root(self, in_flight: list[Batch]) -> bool:
-        """Whether a batch is owed that names the state root after the last batch with actions."""
-        height = self.engine.height
-        last = self._last_action_seq
-        for distance, batch in enumerate(in_flight, start=1):
-            if batch.actions:
-                last = height + distance
-        window = self._store.genesis.parameters.window
-        return last > 0 and last + window > height + len(in_flight)
-
-    def _has_work(self) -> bool:
-        window = self._store.genesis.parameters.window
-        last = self._last_action_seq
-        return len(self.pool) > 0 or (last > 0 and last + window > self.engine.height)
-
     def _tell_pending(self) -> list[fx.Effect]:
-        pending = self._has_work()
+        pending = self._batching.has_work(self.engine.height)
         if pending == self._pending:
             return []
         self._pending = pending
         return self.engine.step(inputs.WorkPending(pending))
-
-    def _find_last_action_seq(self) -> int:
-        height = self._store.height
-        for seq in range(height, max(0, height - self._store.genesis.parameters.window), -1):
-            entry = self._store.batch_at(seq)
-            if entry is not None and entry[0].actions:
-                return seq
-        return 0
 
     # --- own statements and answers ----------------------------------------------------------
 

@@ -69,11 +69,11 @@ class EvaluationService:
         self._queue.append(admitted)
         self._ready.set()
 
-    def resume(self, me: int) -> int:
-        """Queue what is unsettled and unstated by validator `me`; return how much that is."""
+    def resume(self, hotkey: bytes) -> int:
+        """Queue what is unsettled and unstated by validator `hotkey`; return how much that is."""
         view = self._store.tree.view()
         for submission_id, pending in unsettled(view):
-            if any(stated.signer == me for stated in pending.stated):
+            if any(stated.hotkey == hotkey for stated in pending.stated):
                 continue
             challenge = find_challenge(view, pending.submission.challenge_id)
             if challenge is not None and challenge.version == pending.challenge_version:

@@ -43,6 +43,8 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     weights: list[EpochWeights] = field(default_factory=list)
     no_ops: list[NoOp] = field(default_factory=list)
+    edge: int | None = None
+    """The slot that ends the epoch, once that is agreed and until it is executed."""
 
     def take(self, event: Event | None) -> None:
         """File one event."""
@@ -76,16 +78,26 @@ def execute(
         write(view, keys.TIME, keys.Time(time_ms=slot.time_ms, seq=slot.seq))
     for action in batch.actions:
         if isinstance(action, Statement):
-            _apply_statement(view, voters, slot, action, outcome)
+            _apply_statement(view, voters, slot, parameters.window, action, outcome)
         elif isinstance(action, RegistryChange):
             reason = apply_registry_change(view, action)
             if reason is not None:
                 outcome.no_ops.append(NoOp(reason, digest_of(action.content)))
+    fixed = epochs.fixed_edge(view)
+    if fixed is not None and fixed.seq == slot.seq:
+        outcome.weights.append(_close_epoch(view, fixed.observation))
+    elif fixed is not None:
+        outcome.edge = fixed.seq
     return outcome
 
 
 def _apply_statement(
-    view: View, voters: Voters, slot: SlotContext, statement: Statement, outcome: Outcome
+    view: View,
+    voters: Voters,
+    slot: SlotContext,
+    window: int,
+    statement: Statement,
+    outcome: Outcome,
 ) -> None:
     header = statement.header
     mark_key = keys.MARK + keys.u16(header.signer)
@@ -96,39 +108,14 @@ def _apply_statement(
     write(view, mark_key, keys.Mark(counter=header.counter, clock_ms=header.clock_ms))
     for item in statement.items:
         if isinstance(item, SignedSubmission):
-            outcome.take(admit(view, _now(view, slot), item))
+            outcome.take(admit(view, slot, item))
         elif isinstance(item, VerdictItem):
-            outcome.take(state_verdict(view, voters, _now(view, slot), header.signer, item))
+            outcome.take(state_verdict(view, voters, slot, header.signer, item))
         else:
-            _observe(view, voters, header.signer, item, outcome)
-
-
-def _now(view: View, slot: SlotContext) -> SlotContext:
-    """Return the slot in the epoch that an observation earlier in the same batch may have begun."""
-    epoch = current_epoch(view)
-    if epoch == slot.epoch:
-        return slot
-    return SlotContext(
-        seq=slot.seq,
-        digest=slot.digest,
-        time_ms=slot.time_ms,
-        epoch=epoch,
-        dispute_after=slot.dispute_after,
-    )
-
-
-def _observe(
-    view: View,
-    voters: Voters,
-    signer: int,
-    item: Observation,
-    outcome: Outcome,
-) -> None:
-    answer = epochs.observe(view, voters, signer, item)
-    if isinstance(answer, str):
-        outcome.no_ops.append(NoOp(answer, item.block_hash))
-    elif answer is not None:
-        outcome.weights.append(_close_epoch(view, answer))
+            edge = slot.seq + window
+            reason = epochs.observe(view, voters, edge, header.signer, item)
+            if reason is not None:
+                outcome.no_ops.append(NoOp(reason, item.block_hash))
 
 
 def _close_epoch(view: View, observation: Observation) -> EpochWeights:

@@ -57,7 +57,7 @@ class Intake:
         checker: Checker,
         speaker: Speaker,
         *,
-        me: int,
+        me: int | None,
         now: Callable[[], float],
         submissions_per_second: float,
         max_pending: int,
@@ -73,6 +73,10 @@ class Intake:
         self._refusals: OrderedDict[bytes, str] = OrderedDict()
         self.refused: Counter[str] = Counter()
         self.accepted = 0
+
+    def begin_epoch(self, me: int | None) -> None:
+        """Take this node's turns by its index in a new epoch's set."""
+        self._me = me
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -153,7 +157,7 @@ class Intake:
         submission_id = submission.submission_id
         self._store.put_body(submission.body_hash, posted.body)
         size = len(self._store.voters)
-        turn = (self._me - submission_id[0]) % size
+        turn = size if self._me is None else (self._me - submission_id[0]) % size
         due = self._now() + (turn or size) * TURN_S  # turn 0 speaks below, and again a round later
         self._waiting[submission_id] = (posted, due)
         self._refusals.pop(submission_id, None)

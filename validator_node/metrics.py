@@ -66,6 +66,12 @@ class MetricsServer:
         self._server, self._thread = server
         self.port = int(self._server.server_port)
 
+    def __enter__(self) -> MetricsServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Stop serving."""
         self._server.shutdown()

@@ -15,8 +15,7 @@ import structlog
 import trio
 
 from challenges import examples
-from consensus.receipts import verify_receipt
-from consensus.validators import Voters
+from consensus.receipts import verify_receipt, voters_from
 from protocol.codec import decode, encode, sha256
 from protocol.envelope import RecordKind, record_payload
 from protocol.errors import ProtocolError
@@ -162,14 +161,14 @@ class Miner:
         return decode(NodeStatus, await self._ask(network, STATUS_PROTOCOL, b""))
 
     async def _read_receipts(self, network: Network, newest: int = 8) -> None:
-        voters = Voters(self._config.genesis.validators, self._config.genesis.network_id)
+        voters_of = voters_from(self._config.genesis)
         for submission_id in list(self.report.submitted)[-newest:]:
             try:
                 data = await self._ask(network, RECEIPT_PROTOCOL, bytes.fromhex(submission_id))
                 reply = decode(ReceiptReply, data)
                 self.report.states[reply.state] = self.report.states.get(reply.state, 0) + 1
                 if reply.receipt:
-                    verify_receipt(reply.receipt, voters, verify_consensus)
+                    verify_receipt(reply.receipt, voters_of, verify_consensus)
                     self.report.receipts[submission_id] = reply.receipt.hex()
             except (NetworkError, ProtocolError) as error:
                 log.warning("no receipt", submission=submission_id[:16], reason=str(error))

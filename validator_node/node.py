@@ -14,7 +14,9 @@ import time
 import structlog
 import trio
 
+from consensus.effects import PersistEpoch
 from consensus.engine import Engine
+from consensus.validators import Voters
 from protocol.codec import digest_of, encode
 from protocol.envelope import RecordKind, record_payload
 from protocol.identity import verify_consensus
@@ -26,6 +28,7 @@ from protocol.records.submission import SignedSubmission
 from protocol.records.validators import NodeRecord, SignedNodeRecord
 from registry import keys as state_keys
 from registry.access import read
+from registry.epochs import fixed_edge
 from registry.submissions import why_inadmissible
 from runtime.engine import engine_id
 from runtime.pool import WorkerPool, open_pool
@@ -75,23 +78,25 @@ class Node:
         self.workers = pool
         self.network = network
         self.store = Store.open(config.state_dir / "db", genesis)
-        self.me = self._own_index()
         self.journal = SigningJournal(
             config.state_dir / "journal",
             config.state_dir / "journal.marker",
             keys.consensus.public_key,
         )
-        self.checker = Checker(self.store.voters, genesis.network_id)
-        self.peers = Peers(self.store.voters, genesis.network_id)
+        engine = self._engine()
+        voters = engine.core.voters
+        self.me = engine.core.me
+        self.checker = Checker(voters, genesis.network_id)
+        self.peers = Peers(voters, genesis.network_id)
         known = frozenset(address.rsplit("/p2p/", 1)[-1] for address in config.bootstrap)
         self.links = ConsensusLinks(self.peers, self._node_record(), known)
-        self.outbox = Outbox(len(self.store.voters), self.me, self.links.send_frame)
+        self.outbox = Outbox(len(voters), self.me, self.links.send_frame)
         self.driver = ConsensusDriver(
-            self._engine(),
+            engine,
             self.store,
             self.journal,
             self.checker,
-            self._statement_pool(),
+            self._statement_pool(voters),
             self.outbox,
         )
         self.speaker = self._speaker()
@@ -122,51 +127,62 @@ class Node:
         self.settled = self.disputed = self.copies = 0
         self.results_epoch = -1
         self.driver.subscribe(self._on_executed)
-
-    def _own_index(self) -> int:
-        index = self.store.voters.index_of_key(self.keys.consensus.public_key)
-        if index is None:
-            raise ConfigError(
-                f"hotkey {self.keys.hotkey.address}: its consensus key is not in the genesis' "
-                "validator set; use the keystore that the genesis was made with"
-            )
-        return index
+        self.driver.subscribe_epochs(self._on_epoch)
 
     def _engine(self) -> Engine:
+        voters = self._journalled_voters()
+        if voters.index_of_key(self.keys.consensus.public_key) is None:
+            raise ConfigError(
+                f"hotkey {self.keys.hotkey.address}: its consensus key is not in the validator "
+                "set; use the keystore that the genesis was made with"
+            )
         return Engine(
-            self.store.voters,
-            self.me,
+            voters,
+            voters.index_of_key(self.keys.consensus.public_key),
             sign=self.keys.consensus.sign,
             verify=verify_consensus,
             parameters=self.genesis.parameters,
             genesis_digest=self.genesis.network_id,
             executed=self.store.certificate_at(self.store.height),
             stable=self.store.stable(),
+            edge=self.store.edge(),
             persisted=self.journal.remembered.persisted,
         )
 
-    def _statement_pool(self) -> StatementPool:
-        pool = StatementPool(len(self.store.voters))
+    def _journalled_voters(self) -> Voters:
+        """Return the set to restore from: the one before the newest epoch the journal knows."""
+        begun = [r for r in self.journal.remembered.persisted if isinstance(r, PersistEpoch)]
+        if begun:
+            return self.store.voters_of(begun[-1].certificate.checkpoint.epoch)
+        return self.store.voters_of(0)
+
+    def _statement_pool(self, voters: Voters) -> StatementPool:
+        pool = StatementPool(len(voters))
         view = self.store.tree.view()
-        for signer in range(len(self.store.voters)):
+        for signer in range(len(voters)):
             mark = read(view, state_keys.Mark, state_keys.MARK + state_keys.u16(signer))
             if mark is not None:
                 pool.mark_executed(signer, mark.counter)
         return pool
 
     def _speaker(self) -> Speaker:
-        said = [s.header.counter for s in self.journal.remembered.statements]
-        executed = self.driver.pool.executed(self.me)
+        voters = self.driver.engine.core.voters
+        remembered = self.journal.remembered.statements
+        said = [s.header.counter for s in remembered if s.header.epoch == voters.epoch]
+        executed = self._own_counter()
         return Speaker(
-            self.store.voters,
+            voters,
             self.me,
             self.keys.consensus,
             say=self.driver.say,
-            executed_counter=lambda: self.driver.pool.executed(self.me),
+            executed_counter=self._own_counter,
             is_settled=self._is_settled,
             clock_ms=now_ms,
             first_counter=max([executed, *said]) + 1,
         )
+
+    def _own_counter(self) -> int:
+        return 0 if self.me is None else self.driver.pool.executed(self.me)
 
     def _node_record(self) -> bytes:
         record = NodeRecord(
@@ -205,6 +221,13 @@ class Node:
         """Return how many submissions are admitted and not ended."""
         return sum(1 for _ in self.store.tree.items(state_keys.PENDING))
 
+    def _on_epoch(self, voters: Voters, me: int | None) -> None:
+        self.me = me
+        self.peers.begin_epoch(voters)
+        self.speaker.begin_epoch(voters, me)
+        self.intake.begin_epoch(me)
+        log.info("epoch began", epoch=voters.epoch, validator=me)
+
     def _is_settled(self, item: StatementItem) -> bool:
         """Return whether the state has overtaken something that was about to be said."""
         view = self.store.tree.view()
@@ -212,8 +235,9 @@ class Node:
             return why_inadmissible(view, item.submission) is not None
         if isinstance(item, VerdictItem):
             return self.store.result(item.submission_id) is not None
-        mine = read(view, Observation, state_keys.OBSERVED + state_keys.u16(self.me))
-        return item.epoch != self.store.epoch + 1 or mine == item
+        if item.epoch != self.store.epoch + 1 or fixed_edge(view) is not None or self.me is None:
+            return True
+        return read(view, Observation, state_keys.OBSERVED + state_keys.u16(self.me)) == item
 
     async def _fetch_body(self, body_hash: bytes) -> bytes | None:
         for index in range(len(self.store.voters)):
@@ -249,7 +273,7 @@ class Node:
     async def run(self) -> None:
         """Run every service until cancelled."""
         self.weights.resume()
-        resumed = self.evaluations.resume(self.me)
+        resumed = self.evaluations.resume(self.keys.hotkey.public_key)
         log.info("node starts", height=self.store.height, validator=self.me, resumed=resumed)
         self.queries.serve(self.network)
         self.links.open(self.network, self.driver)
@@ -299,18 +323,19 @@ async def run_node(config: NodeConfig) -> None:
         listen_port=config.listen_port,
         bootstrap=config.bootstrap,
     )
-    async with (
-        trio.open_nursery() as nursery,
-        open_pool(
-            config.workers, module_source=modules.get, expected_engine_id=genesis.engine_id
-        ) as pool,
-        open_network(network_config) as network,
-    ):
-        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
-        node = Node(config, genesis, keys, pool, network)
-        server = MetricsServer(config.metrics_host, config.metrics_port, sources_of(node))
-        try:
-            await node.run()
-        finally:
-            server.close()
+    node: Node | None = None
+    try:
+        async with (
+            trio.open_nursery() as nursery,
+            open_pool(
+                config.workers, module_source=modules.get, expected_engine_id=genesis.engine_id
+            ) as pool,
+            open_network(network_config) as network,
+        ):
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            node = Node(config, genesis, keys, pool, network)
+            with MetricsServer(config.metrics_host, config.metrics_port, sources_of(node)):
+                await node.run()
+    finally:
+        if node is not None:  # last: whoever still asks over the network needs the store
             node.close()

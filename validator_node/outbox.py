@@ -35,10 +35,14 @@ class Outbox:
     """Messages waiting for the end of the turn."""
 
     def __init__(self, size: int, me: int | None, send_frame: Callable[[int, bytes], Any]) -> None:
-        self._others = [index for index in range(size) if index != me]
+        self.begin_epoch(size, me)
         self._send_frame = send_frame
         self._waiting: dict[int, list[LinkMessage]] = {}
         self.messages_sent = 0
+
+    def begin_epoch(self, size: int, me: int | None) -> None:
+        """Address the validators of a new epoch's set."""
+        self._others = [index for index in range(size) if index != me]
 
     def broadcast(self, message: LinkMessage) -> None:
         """Send to every other validator at the end of the turn."""

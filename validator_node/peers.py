@@ -42,6 +42,17 @@ class Peers:
         self._index_of[peer_id] = index
         return index
 
+    def begin_epoch(self, voters: Voters) -> None:
+        """Take the indices of a new epoch's set; forget who has left it."""
+        records = list(self._records.values())
+        self._voters = voters
+        self._records, self._index_of = {}, {}
+        for signed in records:
+            index = voters.index_of_key(signed.record.consensus_key)
+            if index is not None:
+                self._records[index] = signed
+                self._index_of[signed.record.peer_id] = index
+
     def index(self, peer_id: str) -> int | None:
         """Return the validator behind a peer id, or None."""
         return self._index_of.get(peer_id)

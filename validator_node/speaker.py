@@ -6,7 +6,8 @@ Rules:
 2. A statement closes `SAY_AFTER_S` after its first item, or at `MAX_STATEMENT_ITEMS`.
 3. At most `MAX_OUTSTANDING` own statements wait to be ordered; more items wait here, and the queue
    here is bounded too: what does not fit is refused to the caller.
-4. A counter is never used twice: it continues from the journal and the state (`first_counter`).
+4. A counter is never used twice in an epoch: it continues from the journal and the state
+   (`first_counter`). What was said and not executed when an epoch ends is said again in the next.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Speaker:
     def __init__(
         self,
         voters: Voters,
-        me: int,
+        me: int | None,
         key: ConsensusKey,
         *,
         say: Callable[[Statement], Awaitable[None]],
@@ -68,6 +69,8 @@ class Speaker:
         self._clock_ms = clock_ms
         self._counter = first_counter - 1
         self._items: dict[Key, StatementItem] = {}
+        self._said: dict[int, tuple[StatementItem, ...]] = {}
+        """Own statements by counter, until they are executed."""
         self._changed = trio.Event()
         self.dropped = 0
 
@@ -79,6 +82,15 @@ class Speaker:
         self._items[key_of(item)] = item
         self.wake()
         return True
+
+    def begin_epoch(self, voters: Voters, me: int | None) -> None:
+        """Start counting at 1, and say again what was not executed."""
+        for counter in sorted(self._said):
+            for item in self._said[counter]:
+                self._items.setdefault(key_of(item), item)
+        self._said.clear()
+        self._voters, self._me, self._counter = voters, me, 0
+        self.wake()
 
     def drop(self, kind: str, subject: bytes) -> None:
         """Forget a queued item that has become needless."""
@@ -92,17 +104,20 @@ class Speaker:
         """Make statements for ever."""
         while True:
             await self._changed.wait()
-            if not self._items or self._outstanding() >= MAX_OUTSTANDING:
+            if self._me is None or not self._items or self._outstanding() >= MAX_OUTSTANDING:
                 self._changed = trio.Event()
                 continue
             if len(self._items) < MAX_STATEMENT_ITEMS:
                 await trio.sleep(SAY_AFTER_S)
             items = self._take()
-            if items:
-                await self._say(self._sign(items))
+            if items and self._me is not None:
+                await self._say(self._sign(items, self._me))
 
     def _outstanding(self) -> int:
-        return self._counter - self._executed_counter()
+        executed = self._executed_counter()
+        for counter in [counter for counter in self._said if counter <= executed]:
+            del self._said[counter]
+        return self._counter - executed
 
     def _take(self) -> tuple[StatementItem, ...]:
         taken: list[StatementItem] = []
@@ -113,11 +128,12 @@ class Speaker:
                 taken.append(item)
         return tuple(taken)
 
-    def _sign(self, items: tuple[StatementItem, ...]) -> Statement:
+    def _sign(self, items: tuple[StatementItem, ...], me: int) -> Statement:
         self._counter += 1
+        self._said[self._counter] = items
         header = StatementHeader(
             epoch=self._voters.epoch,
-            signer=self._me,
+            signer=me,
             counter=self._counter,
             clock_ms=self._clock_ms(),
             items_root=items_root(items),

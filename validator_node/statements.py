@@ -29,6 +29,11 @@ class StatementPool:
         self._waiting: list[dict[int, Statement]] = [{} for _ in range(size)]
         self._executed = [0] * size
 
+    def begin_epoch(self, size: int) -> None:
+        """Forget everything: statements and their counters belong to one epoch."""
+        self._waiting = [{} for _ in range(size)]
+        self._executed = [0] * size
+
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._waiting)
 

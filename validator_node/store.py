@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from consensus.inputs import Edge
 from consensus.validators import Voters
 from protocol.codec import U64, ZERO_DIGEST, Record, decode, encode
 from protocol.records.batch import Batch, Certificate
@@ -23,6 +24,7 @@ from protocol.records.weights import EpochWeights, weights_key
 from protocol.state_proof import StateProof
 from registry.access import current_epoch, read
 from registry.catalog import write_genesis
+from registry.epochs import fixed_edge
 from storage.blobs import BlobStore
 from storage.database import Column, Database, WriteBatch
 from storage.ledger import Ledger
@@ -47,11 +49,11 @@ class Store:
     def __init__(self, database: Database, genesis: Genesis) -> None:
         self.database = database
         self.genesis = genesis
-        self.voters = Voters(genesis.validators, genesis.network_id)
         self.tree = StateTree(database)
         self.ledger = Ledger(database)
         self.blobs = BlobStore(database)
         self._batch = WriteBatch()
+        self.voters = self.voters_of(self.epoch)
 
     @classmethod
     def open(cls, path: Path, genesis: Genesis) -> Self:
@@ -87,6 +89,25 @@ class Store:
     def close(self) -> None:
         """Close the database; what was not flushed is dropped, as in a crash."""
         self.database.close()
+
+    # --- epochs ------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in which results count now: that of the next slot."""
+        return current_epoch(self.tree.view())
+
+    def voters_of(self, epoch: int) -> Voters:
+        """Return the voters of an epoch. The members are the genesis' until a set is decided."""
+        validators = self.genesis.validators.for_epoch(epoch)
+        return Voters(validators, self.genesis.network_id)
+
+    def edge(self) -> Edge | None:
+        """Return where the epoch ends and who votes in the next one, once that is agreed."""
+        fixed = fixed_edge(self.tree.view())
+        if fixed is None:
+            return None
+        return Edge(fixed.seq, self.genesis.validators.for_epoch(self.epoch + 1))
 
     # --- the chain of batches ----------------------------------------------------------------
 
@@ -126,6 +147,8 @@ class Store:
         with self.tree.view() as view:
             outcome = execute(view, self.voters, self.genesis.parameters, header, batch)
             root = self.tree.commit(view, pending)
+        if outcome.weights:
+            self.voters = self.voters_of(self.epoch)
         self.ledger.put(pending, header.seq, header.digest, encode(batch), encode(certificate))
         pending.put(Column.ROOTS, _seq_key(header.seq), root)
         for result in outcome.results:
@@ -170,11 +193,6 @@ class Store:
         return self._batch
 
     # --- what people ask for -----------------------------------------------------------------
-
-    @property
-    def epoch(self) -> int:
-        """The epoch in which results count now."""
-        return current_epoch(self.tree.view())
 
     def result(self, submission_id: bytes) -> Result | None:
         """Return a submission's result, or None if it has not ended."""

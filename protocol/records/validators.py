@@ -33,6 +33,10 @@ class ValidatorSet(Record):
     epoch: U64
     members: Annotated[tuple[Validator, ...], Meta(min_length=1, max_length=MAX_VALIDATORS)]
 
+    def for_epoch(self, epoch: int) -> ValidatorSet:
+        """Return the same members as the set of another epoch."""
+        return ValidatorSet(epoch=epoch, members=self.members)
+
     def set_hash(self) -> bytes:
         """Return the digest that names this set in signatures."""
         return digest_of(self)

@@ -2,9 +2,8 @@
 
 Five validators decide six slots: 1 admits the submission, 2 holds the verdicts that settle it, and
 6 names the state root after 2, so its certificate proves the result. Everything follows from the
-constants below; the miner's signature is one of them, because sr25519 signatures are randomised.
-
-`python -m tests.protocol.receipt_fixture` writes the files of tests/vectors/ again.
+constants below and from the miner's signature in tests/vectors/, because sr25519 signatures are
+randomised. `python -m tests.protocol.worked_example` writes the vectors and the page again.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from consensus.certificate import build_certificate
 from consensus.validators import Voters
 from protocol.actions import Action
 from protocol.codec import encode, sha256
-from protocol.envelope import VoteKind, vote_payload
+from protocol.envelope import RecordKind, VoteKind, record_payload, vote_payload
+from protocol.errors import SignatureError
 from protocol.identity import ConsensusKey, Hotkey
 from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.challenge import Challenge, RuntimePolicy
@@ -42,6 +42,7 @@ from validator_node.execution import execute
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECEIPT_FILE = VECTORS / "receipt.hex"
 GENESIS_FILE = VECTORS / "receipt-genesis.hex"
+SIGNATURE_FILE = VECTORS / "signature.hex"
 
 WEIGHTS = (600, 200, 100, 60, 40)
 VOTERS_OF_SLOT_6 = (0, 1, 3)
@@ -56,12 +57,6 @@ HOTKEYS = tuple(Hotkey(bytes([0x20 + i]) * 32) for i in range(len(WEIGHTS)))
 
 BODY = bytes.fromhex("01010000000000000100000100")
 """The naive forecast of the example challenge: 13 bytes."""
-
-SIGNATURE = bytes.fromhex(
-    "ee3ab673ac59f7f8a4243c289688fbfb06e09af7725fd3df00b52b5106415d57"
-    "b1963bfd81bd34b53c5b6dbb1759a3d492daf8b90d6b7b5f008aed1c2660ab88"
-)
-"""A signature of `MINER` over the submission's payload, made once."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +210,8 @@ def make_example() -> Example:
     genesis = make_genesis()
     chain = Chain(genesis)
     submission = make_submission(genesis.network_id)
-    signed = SignedSubmission(submission=submission, signature=SIGNATURE)
+    signature = bytes.fromhex(SIGNATURE_FILE.read_text())
+    signed = SignedSubmission(submission=submission, signature=signature)
     chain.decide(chain.statement(0, 1, signed))
     verdict = VerdictItem(
         submission_id=submission.submission_id,
@@ -248,11 +244,15 @@ def hex_lines(data: bytes) -> str:
     return "".join(data[i : i + 32].hex() + "\n" for i in range(0, len(data), 32))
 
 
-def main() -> None:
+def write_vectors() -> None:
+    """Write the files of tests/vectors/; a new signature only if the old one does not hold."""
+    network_id = make_genesis().network_id
+    try:
+        make_example().posted.signed.verify(network_id)
+    except SignatureError:
+        submission_id = make_submission(network_id).submission_id
+        payload = record_payload(RecordKind.SUBMISSION, network_id, submission_id)
+        SIGNATURE_FILE.write_text(hex_lines(MINER.sign(payload)))
     example = make_example()
     GENESIS_FILE.write_text(hex_lines(encode(example.genesis)))
     RECEIPT_FILE.write_text(hex_lines(encode(example.receipt)))
-
-
-if __name__ == "__main__":
-    main()

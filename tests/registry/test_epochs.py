@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,8 +10,8 @@ from protocol.records.statement import Observation
 from protocol.view import DictView
 from registry import keys
 from registry.access import current_epoch, read, write
-from registry.epochs import close, network_time, observe
-from tests.support import START_MS, World, make_observation
+from registry.epochs import close, fixed_edge, network_time, observe
+from tests.support import START_MS, World, make_observation, replaced
 
 WORLD = World()
 FIRST = make_observation(1)
@@ -26,77 +30,88 @@ def marked(world: World, clocks: dict[int, int], *, time_ms: int = 0, seq: int =
 # --- epochs --------------------------------------------------------------------------------------
 
 
-def test_a_quorum_of_equal_observations_ends_the_epoch() -> None:
+def fixed_by(world: World, *spoken: tuple[int, Observation]) -> list[bool]:
+    """Let signers state observations in turn; return whether the edge was fixed after each."""
+    view = world.state()
+    fixed = []
+    for place, (signer, observation) in enumerate(spoken):
+        assert observe(view, world.voters, 10 + place, signer, observation) is None
+        fixed.append(fixed_edge(view) is not None)
+    return fixed
+
+
+def test_a_quorum_of_equal_observations_fixes_the_edge() -> None:
     view = WORLD.state()
-    assert observe(view, WORLD.voters, 0, FIRST) is None
-    assert observe(view, WORLD.voters, 1, FIRST) is None
+    for signer in (0, 1):
+        assert observe(view, WORLD.voters, 10, signer, FIRST) is None
+        assert fixed_edge(view) is None
+    assert observe(view, WORLD.voters, 11, 2, FIRST) is None
+    assert fixed_edge(view) == keys.FixedEdge(seq=11, observation=FIRST)
     assert current_epoch(view) == 0
-    assert observe(view, WORLD.voters, 2, FIRST) == FIRST
+
+
+def test_the_edge_does_not_move_once_it_is_fixed() -> None:
+    view = WORLD.state()
+    for signer in range(3):
+        observe(view, WORLD.voters, 10, signer, FIRST)
+    before = dict(view.entries)
+    for signer in range(4):
+        late = make_observation(1, block=99)
+        assert observe(view, WORLD.voters, 20, signer, late) == "edge_fixed"
+    assert view.entries == before
 
 
 def test_the_same_validator_counts_once() -> None:
-    view = WORLD.state()
-    for _ in range(5):
-        assert observe(view, WORLD.voters, 0, FIRST) is None
+    assert fixed_by(WORLD, *[(0, FIRST)] * 5) == [False] * 5
 
 
 @pytest.mark.parametrize(
-    "different",
-    [
-        Observation(
-            epoch=1, block=21, block_hash=FIRST.block_hash, snapshot_hash=FIRST.snapshot_hash
-        ),
-        Observation(epoch=1, block=20, block_hash=bytes(32), snapshot_hash=FIRST.snapshot_hash),
-        Observation(epoch=1, block=20, block_hash=FIRST.block_hash, snapshot_hash=bytes(32)),
-    ],
-    ids=["block", "block hash", "snapshot"],
+    "changes",
+    [{"block": 21}, {"block_hash": bytes(32)}, {"snapshot_hash": bytes(32)}],
+    ids=lambda changes: next(iter(changes)),
 )
-def test_only_equal_observations_count_together(different: Observation) -> None:
-    view = WORLD.state()
-    for signer, observation in enumerate((FIRST, FIRST, different)):
-        assert observe(view, WORLD.voters, signer, observation) is None
-    assert observe(view, WORLD.voters, 3, FIRST) == FIRST
+def test_only_equal_observations_count_together(changes: dict[str, Any]) -> None:
+    different = replaced(FIRST, **changes)
+    spoken = [(0, FIRST), (1, FIRST), (2, different), (3, FIRST)]
+    assert fixed_by(WORLD, *spoken) == [False, False, False, True]
 
 
 def test_a_validators_latest_observation_counts() -> None:
-    view = WORLD.state()
-    for signer in (0, 1):
-        observe(view, WORLD.voters, signer, make_observation(1, block=99))
-    assert observe(view, WORLD.voters, 0, FIRST) is None
-    assert observe(view, WORLD.voters, 2, FIRST) is None
-    assert observe(view, WORLD.voters, 1, FIRST) == FIRST
+    other = make_observation(1, block=99)
+    spoken = [(0, other), (1, other), (0, FIRST), (2, FIRST), (1, FIRST)]
+    assert fixed_by(WORLD, *spoken) == [False] * 4 + [True]
 
 
 def test_weight_decides_not_heads() -> None:
     world = World((5, 2, 1, 1))
-    view = world.state()
-    for signer in (1, 2, 3):
-        assert observe(view, world.voters, signer, FIRST) is None
-    view = world.state()
-    assert observe(view, world.voters, 0, FIRST) is None
-    assert observe(view, world.voters, 1, FIRST) == FIRST
+    assert fixed_by(world, (1, FIRST), (2, FIRST), (3, FIRST)) == [False] * 3
+    assert fixed_by(world, (0, FIRST), (1, FIRST)) == [False, True]
+    assert fixed_by(World((4, 1, 1)), (0, FIRST), (1, FIRST)) == [False, True]
 
 
 @pytest.mark.parametrize("epoch", [0, 2, 7])
 def test_only_the_next_epoch_is_observed(epoch: int) -> None:
     view = WORLD.state()
     before = dict(view.entries)
-    assert observe(view, WORLD.voters, 0, make_observation(epoch)) == "other_epoch"
+    assert observe(view, WORLD.voters, 10, 0, make_observation(epoch)) == "other_epoch"
     assert view.entries == before
 
 
-def test_closing_begins_the_next_epoch_and_forgets_the_observations() -> None:
-    view = WORLD.state()
+def test_closing_begins_the_next_epoch_and_forgets_what_belonged_to_the_last() -> None:
+    view = marked(WORLD, dict.fromkeys(range(4), 1000))
     for signer in range(3):
-        observe(view, WORLD.voters, signer, FIRST)
+        observe(view, WORLD.voters, 10, signer, FIRST)
     assert close(view, FIRST) == 0
     assert current_epoch(view) == 1
+    assert fixed_edge(view) is None
     assert not list(view.items(keys.OBSERVED))
-    assert observe(view, WORLD.voters, 3, FIRST) == "other_epoch"
+    assert not list(view.items(keys.MARK))
+    assert observe(view, WORLD.voters, 20, 3, FIRST) == "other_epoch"
     second = make_observation(2)
-    assert observe(view, WORLD.voters, 3, second) is None
-    assert observe(view, WORLD.voters, 0, second) is None
-    assert observe(view, WORLD.voters, 1, second) == second
+    for signer in (3, 0, 1):
+        assert fixed_edge(view) is None
+        assert observe(view, WORLD.voters, 20, signer, second) is None
+    assert fixed_edge(view) == keys.FixedEdge(seq=20, observation=second)
 
 
 # --- network time --------------------------------------------------------------------------------

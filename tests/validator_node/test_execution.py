@@ -34,21 +34,24 @@ def run(world: World, view: DictView, seq: int, *actions: Action) -> Outcome:
 
 
 def script(world: World) -> list[list[Action]]:
-    """Return a history with something of everything."""
+    """Return a history with something of everything; with W = 2, slot 7 ends the epoch."""
     submission = world.signed(b"one")
     verdict = make_verdict(submission.submission.submission_id, 7)
-    return [
+    history = [
         [world.statement(0, submission, world.signed(b"two", miner=1), clock_ms=START_MS + 5)],
         [],
         [world.statement(signer, verdict, clock_ms=START_MS + 50) for signer in (1, 2, 3)],
         [world.change(1, make_challenge("gamma")), world.statement(1, world.signed(b"x", miner=2))],
         [world.statement(signer, make_observation(1)) for signer in (0, 1, 2)],
         [world.statement(3, world.signed(b"one", miner=2))],
+        [],
     ]
+    world.begin_epoch(1)
+    return [*history, [world.statement(0, world.signed(b"three"))]]
 
 
 def test_two_nodes_that_execute_the_same_batches_have_the_same_state(tmp_path: Path) -> None:
-    world = World(dispute_after=3)
+    world = World(window=2, dispute_after=3)
     batches = script(world)
     stores = [Store.open(tmp_path / name, world.genesis) for name in ("a", "b")]
     view = world.state()
@@ -66,15 +69,16 @@ def test_two_nodes_that_execute_the_same_batches_have_the_same_state(tmp_path: P
 
 
 def test_each_event_is_filed_where_it_belongs() -> None:
-    world = World(dispute_after=3)
+    world = World(window=2, dispute_after=3)
     view = world.state()
     outcomes = [
         run(world, view, seq, *actions) for seq, actions in enumerate(script(world), start=1)
     ]
-    assert [len(outcome.admitted) for outcome in outcomes] == [2, 0, 0, 1, 0, 0]
+    assert [len(outcome.admitted) for outcome in outcomes] == [2, 0, 0, 1, 0, 0, 0, 1]
     bases = [type(result.basis) for outcome in outcomes for result in outcome.results]
-    assert bases == [Replicated, Disputed, Copy]
-    assert [len(outcome.weights) for outcome in outcomes] == [0, 0, 0, 0, 1, 0]
+    assert bases == [Replicated, Disputed, Copy, Disputed]
+    assert [len(outcome.weights) for outcome in outcomes] == [0, 0, 0, 0, 0, 0, 1, 0]
+    assert [outcome.edge for outcome in outcomes] == [None] * 4 + [7, 7, None, None]
     assert all(outcome.no_ops == [] for outcome in outcomes)
 
 
@@ -161,17 +165,45 @@ def test_observations_of_another_epoch_are_no_ops() -> None:
     assert outcome.no_ops == [NoOp("other_epoch", observation.block_hash)]
 
 
-def test_what_follows_the_end_of_an_epoch_in_its_batch_is_of_the_next_one() -> None:
-    world = World()
+def test_an_observation_after_the_edge_is_fixed_is_a_no_op() -> None:
+    world = World(window=2)
     view = world.state()
-    signed = world.signed(expiry_epoch=1)
-    statements = [world.statement(signer, make_observation(1)) for signer in range(3)]
-    outcome = run(world, view, 1, *statements, world.statement(3, signed))
+    first, late = make_observation(1), make_observation(1, block=40)
+    outcome = run(world, view, 1, *[world.statement(signer, first) for signer in range(3)])
+    assert (outcome.edge, outcome.no_ops) == (3, [])
+    outcome = run(world, view, 2, world.statement(3, late))
+    assert outcome.no_ops == [NoOp("edge_fixed", late.block_hash)]
+    (weights,) = run(world, view, 3).weights
+    assert weights.block_hash == first.block_hash
+
+
+def test_what_settles_in_the_edge_counts_in_the_ending_epoch() -> None:
+    world = World(window=1)
+    view = world.state()
+    signed, later = world.signed(expiry_epoch=1), world.signed(b"later", expiry_epoch=1)
+    verdicts = [make_verdict(one.submission.submission_id) for one in (signed, later)]
+    observations = [world.statement(signer, make_observation(1)) for signer in range(3)]
+    run(world, view, 1, *observations, world.statement(3, signed, later))
+    edge = run(world, view, 2, *[world.statement(signer, verdicts[0]) for signer in range(3)])
+    assert [result.epoch for result in edge.results] == [0]
+    assert [entry.uid for weights in edge.weights for entry in weights.vector] == [world.uid(0)]
     assert current_epoch(view) == 1
-    assert outcome.admitted[0].context.epoch == 1
-    verdict = make_verdict(signed.submission.submission_id)
-    outcome = run(world, view, 2, *[world.statement(signer, verdict) for signer in range(3)])
-    assert outcome.results[0].epoch == 1
+    world.begin_epoch(1)
+    after = run(world, view, 3, *[world.statement(signer, verdicts[1]) for signer in range(3)])
+    assert [result.epoch for result in after.results] == [1]
+    assert after.no_ops == []
+
+
+def test_counters_begin_again_with_the_epoch() -> None:
+    world = World(window=1)
+    view = world.state()
+    run(world, view, 1, *[world.statement(signer, make_observation(1)) for signer in range(3)])
+    run(world, view, 2)
+    old = world.statement(0, world.signed(b"old", expiry_epoch=1), counter=2)
+    fresh = world.statement(0, world.signed(b"fresh", expiry_epoch=1), counter=1)
+    outcome = run(world, view, 3, old, fresh)
+    assert outcome.no_ops == [NoOp("counter", digest_of(old.header))]
+    assert len(outcome.admitted) == 1
 
 
 # --- the end of an epoch -------------------------------------------------------------------------
@@ -189,9 +221,14 @@ def settle(world: World, view: DictView, scores: dict[tuple[str, int], int]) -> 
 
 
 def close(world: World, view: DictView, epoch: int = 1) -> EpochWeights:
+    """Observe the epoch's end and execute its edge."""
     observation = make_observation(epoch, block=20 * epoch)
     statements = [world.statement(signer, observation) for signer in range(3)]
-    (weights,) = run(world, view, 2, *statements).weights
+    edge = run(world, view, 100 * epoch, *statements).edge
+    assert edge == 100 * epoch + world.genesis.parameters.window
+    assert run(world, view, edge - 1).weights == []
+    (weights,) = run(world, view, edge).weights
+    world.begin_epoch(1)
     assert (weights.epoch, weights.block) == (epoch - 1, 20 * epoch)
     assert weights.block_hash == observation.block_hash
     assert read(view, EpochWeights, weights_key(epoch - 1)) == weights

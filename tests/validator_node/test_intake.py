@@ -10,7 +10,7 @@ from protocol.records.submission import (
     SubmissionMessage,
     submission_topic,
 )
-from tests.support import STRANGER, World, make_observation, replaced
+from tests.support import STRANGER, World, replaced
 from validator_node.batch_check import Checker
 from validator_node.intake import MAX_MESSAGE_BYTES, REMEMBERED_REFUSALS, TURN_S, Intake
 from validator_node.speaker import SAY_AFTER_S, Speaker
@@ -107,7 +107,7 @@ def test_each_refusal_has_its_reason_and_refuses_the_whole_message(
     world: World, store: Store, site: Site, reason: str
 ) -> None:
     if reason == "expired":
-        world.decide(store, *[world.statement(n, make_observation(1)) for n in range(3)])
+        world.end_epoch(store)
         assert store.epoch == 1
     bad = refusals(world)[reason]
     fine = world.posted(b"fine")

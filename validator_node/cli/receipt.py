@@ -9,8 +9,7 @@ from typing import Annotated
 import trio
 import typer
 
-from consensus.receipts import verify_receipt
-from consensus.validators import Voters
+from consensus.receipts import verify_receipt, voters_from
 from protocol.codec import decode
 from protocol.errors import ProtocolError
 from protocol.identity import ss58_of, verify_consensus
@@ -36,9 +35,8 @@ def verify(
     except OSError as error:
         raise ConfigError(f"receipt {file}: {error.strerror}") from error
     loaded = load_genesis(genesis)
-    voters = Voters(loaded.validators, loaded.network_id)
     try:
-        receipt = verify_receipt(data, voters, verify_consensus)
+        receipt = verify_receipt(data, voters_from(loaded), verify_consensus)
     except ProtocolError as error:
         raise ReceiptError(f"{file} is not a valid receipt: {error}") from error
     certificate = receipt.certificate

@@ -165,7 +165,7 @@ def _genesis(options: TestnetOptions, validators: list[Keys], miners: list[Keys]
             ),
         ),
         challenges=tuple(challenge_record(e.spec, e.module_hash) for e in loaded),
-        parameters=Parameters(),
+        parameters=Parameters(checkpoint_interval=16),
     )
 
 

@@ -1,0 +1,71 @@
+"""Batching: when the primary proposes, and what.
+
+Rules:
+1. A batch closes `BATCH_INTERVAL_S` after the first thing that waits for it.
+2. It holds the waiting statements that continue what is executed or in flight (`statements`).
+3. An empty batch is proposed only to name a state root that is still owed: W slots after a slot
+   that changed the state. An epoch's edge is W slots after the statement that fixed it, so the same
+   rule reaches it.
+"""
+
+from __future__ import annotations
+
+from consensus.engine import Engine
+from protocol.records.batch import Batch
+from validator_node.statements import StatementPool
+from validator_node.store import Store
+
+BATCH_INTERVAL_S = 0.05
+
+
+class Batching:
+    """Makes this node's proposals."""
+
+    def __init__(self, store: Store, pool: StatementPool) -> None:
+        self._store = store
+        self._pool = pool
+        self._window = store.genesis.parameters.window
+        self.close_at: float | None = None
+        """When the open batch closes, on the clock of `propose`; None while nothing waits."""
+        self.last_change = self._find_last_change()
+        """The last executed slot that changed the state."""
+
+    def _find_last_change(self) -> int:
+        height = self._store.height
+        for seq in range(height, max(0, height - self._window), -1):
+            entry = self._store.batch_at(seq)
+            if entry is not None and entry[0].actions:
+                return seq
+        # An edge changes the state without an action; naming a root once more is harmless.
+        return height if self._store.epoch > 0 else 0
+
+    def has_work(self, height: int) -> bool:
+        """Return whether something waits to be ordered or a state root to be named."""
+        owed = self.last_change > 0 and height < self.last_change + self._window
+        return len(self._pool) > 0 or owed
+
+    def propose(self, engine: Engine, now: float) -> Batch | None:
+        """Return the next batch if this node leads and its time has come."""
+        slot = engine.open_slot
+        in_flight = engine.in_flight
+        if slot is None or not (
+            self._pool.has_next(in_flight) or self._must_name_root(engine.height, in_flight)
+        ):
+            self.close_at = None
+            return None
+        root = self._store.root_after(slot - self._window)
+        if root is None:
+            return None
+        if self.close_at is None:
+            self.close_at = now + BATCH_INTERVAL_S
+        if now < self.close_at:
+            return None
+        self.close_at = None
+        return Batch(state_root=root, actions=tuple(self._pool.take(in_flight)))
+
+    def _must_name_root(self, height: int, in_flight: list[Batch]) -> bool:
+        last = self.last_change
+        for distance, batch in enumerate(in_flight, start=1):
+            if batch.actions:
+                last = height + distance
+        return last > 0 and last + self._window > height + len(in_flight)
