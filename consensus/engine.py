@@ -52,7 +52,7 @@ from consensus.messages import (
     Vote,
 )
 from consensus.patience import Patience
-from consensus.recovery import restore
+from consensus.recovery import live_records, restore
 from consensus.validators import Voters
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate
@@ -110,6 +110,10 @@ class Engine:
             if digest is not None and digest in slot.bodies:
                 found.append(slot.bodies[digest])
         return found
+
+    def live_records(self) -> list[Persist]:
+        """Return what a compacted journal must still hold, besides the signing guard's vows."""
+        return live_records(self.core)
 
     def wants(self, message: Message) -> bool:
         """Return whether a message could change anything, before any signature is verified."""

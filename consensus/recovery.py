@@ -126,3 +126,26 @@ def _restore_vote(core: Core, vote: Vote) -> None:
         slot.committed = vote.digest
     elif vote.kind == "reject":
         slot.rejected = True
+
+
+def live_records(core: Core) -> list[Persist]:
+    """Return what a journal must still hold, so that its older segments may go.
+
+    The bodies of open slots are not repeated: they stand in the newest segments, which stay.
+    """
+    epoch = core.voters.epoch
+    records: list[Persist] = []
+    if epoch - 1 in core.handovers:
+        records.append(PersistEpoch(core.handovers[epoch - 1]))
+    records.append(PersistFloor(epoch, core.view))
+    if core.tip_certificate is not None:
+        tip = core.tip_certificate
+        records.append(PersistNote("tip", epoch, tip.view, tip.header.seq, tip))
+    if core.new_view is not None:
+        records.append(PersistNote("new-view", epoch, core.new_view.view, 0, core.new_view))
+    for seq, slot in sorted(core.slots.items()):
+        if slot.prepared is not None:
+            records.append(PersistNote("prepared", epoch, slot.prepared.view, seq, slot.prepared))
+        if slot.proposal is not None:
+            records.append(PersistNote("proposal", epoch, core.view, seq, slot.proposal))
+    return records

@@ -156,6 +156,10 @@ class VowTable:
         self._vows[key] = payload
         return vow
 
+    def is_below_floor(self, key: VowKey) -> bool:
+        """Return whether nothing may be signed for `key` any more."""
+        return bool(self._below_floor(key))
+
     def payload(self, key: VowKey) -> bytes | None:
         """Return the bytes promised for `key`, to send them again, or None."""
         return self._vows.get(key)

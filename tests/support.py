@@ -250,7 +250,9 @@ class World:
         root = store.root_after(seq - self.genesis.parameters.window)
         assert root is not None
         batch = Batch(state_root=root, actions=actions)
-        header = Header(epoch=store.epoch, seq=seq, parent=store.chain_hash, body_root=batch.body_root())
+        header = Header(
+            epoch=store.epoch, seq=seq, parent=store.chain_hash, body_root=batch.body_root()
+        )
         return batch, self.certificate(header)
 
     def decide(self, store: Store, *actions: Action) -> Outcome:

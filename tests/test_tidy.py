@@ -1,4 +1,4 @@
-"""What a reader may rely on in every file: short files, short functions, a first line that says why.
+"""What a reader may rely on: short files, short functions, a first line that says what it is.
 
 The figures are CONTRIBUTING's; a file or function that outgrows them is split, not excused.
 """

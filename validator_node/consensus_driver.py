@@ -213,6 +213,7 @@ class ConsensusDriver:
                     self._outbox.send(peer, edge)
             case fx.Stable(certificate):
                 self._journal.forget_below(certificate.checkpoint.seq)
+                self._compact()
                 self._store.put_stable(certificate)
             case fx.Diverged(seq, own, certified):
                 log.critical("state differs from a quorum's", seq=seq, own=own, certified=certified)
@@ -250,6 +251,12 @@ class ConsensusDriver:
             raise ReplayError(f"slot {header.seq} was executed and left no state root")
         executed = inputs.Executed(header.seq, root, self._store.edge())
         return [inputs.WorkPending(self._pending), executed]
+
+    def _compact(self) -> None:
+        me = self.engine.core.me
+        own = [s for s in self.pool.waiting() if s.header.signer == me]
+        if self._journal.compact(self.engine.live_records(), own):
+            log.info("journal compacted", height=self.engine.height)
 
     def _begin_epoch(self, voters: Voters, me: int | None) -> None:
         self._parked.clear()

@@ -30,6 +30,9 @@ from storage.vow import FloorRaised, Note, Vow, VowKey, VowTable, decode_record,
 
 STATEMENT = "statement"
 EPOCH = "epoch"
+MAX_SEGMENTS = 16
+KEPT_SEGMENTS = 4
+"""Segments that survive a compaction: they hold the bodies of slots still in agreement."""
 _NOTE_TYPES: dict[NoteKind, type[PrePrepare | Certificate | NewView]] = {
     "proposal": PrePrepare,
     "prepared": Certificate,
@@ -139,6 +142,24 @@ class SigningJournal:
         """Make everything appended durable: one write, one fsync."""
         if self.is_dirty:
             self._journal.sync()
+
+    def compact(self, live: list[Persist], statements: list[Statement]) -> bool:
+        """Drop old segments once there are many; repeat first what they hold that still counts.
+
+        Returns whether anything was dropped.
+        """
+        if len(self._journal.segments) <= MAX_SEGMENTS:
+            return False
+        self._journal.rotate()
+        for vow in self._guard.live_records():
+            self._journal.append(encode_record(vow))
+        for effect in live:
+            self.append(effect)
+        for statement in statements:
+            self.append_statement(statement)
+        self._journal.sync()
+        self._journal.prune(KEPT_SEGMENTS)
+        return True
 
     def close(self) -> None:
         """Close the journal."""

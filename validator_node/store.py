@@ -27,6 +27,7 @@ from registry.catalog import write_genesis
 from registry.epochs import fixed_edge
 from storage.blobs import BlobStore
 from storage.database import Column, Database, WriteBatch
+from storage.errors import LedgerError
 from storage.ledger import Ledger
 from storage.state import StateTree
 from validator_node.errors import GenesisMismatchError
@@ -141,8 +142,13 @@ class Store:
         return self.database.get(Column.ROOTS, key, batch=self._open_batch())
 
     def apply(self, batch: Batch, certificate: Certificate) -> Outcome:
-        """Execute the next decided batch. Durable after `flush`; reads see it at once."""
+        """Execute the next decided batch. Durable after `flush`; reads see it at once.
+
+        Raises `LedgerError`, and changes nothing, for any slot but the next.
+        """
         header = certificate.header
+        if header.seq != self.height + 1:
+            raise LedgerError(f"slot {header.seq} cannot follow executed slot {self.height}")
         pending = self._open_batch()
         with self.tree.view() as view:
             outcome = execute(view, self.voters, self.genesis.parameters, header, batch)

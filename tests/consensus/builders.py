@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 from typing import Any
 
+import msgspec
+
 from consensus.certificate import bitmap, build_certificate
 from consensus.effects import Effect, Refused
 from consensus.engine import Engine
@@ -284,3 +286,8 @@ def projection(value: Any) -> Any:
         fields = dataclasses.fields(value)
         return [(field.name, projection(getattr(value, field.name))) for field in fields]
     return [(name, projection(item)) for name, item in sorted(vars(value).items())]
+
+
+def replaced(record: Any, /, **changes: Any) -> Any:
+    """Return a copy of a record with some fields changed."""
+    return msgspec.structs.replace(record, **changes)

@@ -125,7 +125,7 @@ def test_another_network_or_set_refuses_it(receipt: bytes, genesis: Genesis):
     others = ValidatorSet(epoch=0, members=ours.members[::-1])
     for network_id, validators in ((bytes(32), ours), (genesis.network_id, others)):
         voters = Voters(validators, network_id)
-        with pytest.raises(ProofError, match="signature of validator|not a quorum"):
+        with pytest.raises(ProofError, match=r"signature of validator|not a quorum"):
             verify_receipt(receipt, lambda _, voters=voters: voters, verify_consensus)
 
 

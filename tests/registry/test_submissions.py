@@ -11,15 +11,12 @@ from consensus.validators import Voters
 from protocol.codec import digest_of, sha256
 from protocol.envelope import seed_of
 from protocol.records.result import Copy, Disputed, Replicated, Result, result_key
-from protocol.view import DictView
 from registry import keys
 from registry.access import read, write
 from registry.submissions import (
     Admitted,
     Ended,
-    Event,
     NoOp,
-    SlotContext,
     admit,
     best_scores,
     expire,
@@ -27,38 +24,8 @@ from registry.submissions import (
     unsettled,
     why_inadmissible,
 )
-from tests.support import STRANGER, World, make_challenge, make_verdict
-
-WORLD = World()
-D = 5
-"""Slots after which what waits is disputed."""
-
-
-def slot(seq: int = 1, epoch: int = 0) -> SlotContext:
-    digest = sha256(b"slot", bytes([seq]))
-    return SlotContext(seq=seq, digest=digest, time_ms=1000 + seq, epoch=epoch, dispute_after=D)
-
-
-def begin(view: DictView, epoch: int) -> None:
-    write(view, keys.EPOCH, keys.Progress(epoch=epoch))
-
-
-def admitted(view: DictView, body: bytes = b"body", at: SlotContext | None = None, **how) -> bytes:
-    event = admit(view, at or slot(), WORLD.signed(body, **how))
-    assert isinstance(event, Admitted)
-    return event.submission_id
-
-
-def result_of(event: Event | None) -> Result:
-    assert isinstance(event, Ended)
-    return event.result
-
-
-def settle(view: DictView, submission_id: bytes, score: int, at: SlotContext) -> Result:
-    verdict = make_verdict(submission_id, score)
-    events = [state_verdict(view, WORLD.voters, at, signer, verdict) for signer in range(3)]
-    return result_of(events[-1])
-
+from tests.registry.support import WORLD, D, admitted, begin, result_of, settle, slot
+from tests.support import STRANGER, World, make_challenge, make_verdict, replaced
 
 # --- admission -----------------------------------------------------------------------------------
 
@@ -356,3 +323,49 @@ def test_the_best_score_names_its_submission() -> None:
     best = read(view, keys.Best, keys.best_key(0, "alpha", WORLD.uid(0)))
     assert best == keys.Best(score=5, submission_id=first)
     assert digest_of(WORLD.submission(b"one")) == first
+
+
+# --- when the set changes ------------------------------------------------------------------------
+
+
+def other_set(*members: int) -> Voters:
+    """Return the voters of the next epoch: these validators of the first one, in this order."""
+    chosen = tuple(WORLD.genesis.validators.members[index] for index in members)
+    return Voters(replaced(WORLD.genesis.validators, epoch=1, members=chosen), WORLD.network_id)
+
+
+def test_verdicts_follow_their_validators_into_the_next_set() -> None:
+    view = WORLD.state()
+    submission_id = admitted(view)
+    verdict = make_verdict(submission_id)
+    for signer in (0, 3):
+        assert state_verdict(view, WORLD.voters, slot(2), signer, verdict) is None
+    moved = other_set(3, 2, 1, 0)
+    again = state_verdict(view, moved, slot(3), 3, verdict)
+    assert again == NoOp("second_verdict", submission_id)
+    result = result_of(state_verdict(view, moved, slot(3), 2, verdict))
+    assert isinstance(result.basis, Replicated)
+
+
+def test_the_verdict_of_who_has_left_does_not_count() -> None:
+    view = WORLD.state()
+    submission_id = admitted(view)
+    verdict = make_verdict(submission_id)
+    for signer in (0, 1):
+        assert state_verdict(view, WORLD.voters, slot(2), signer, verdict) is None
+    smaller = other_set(1, 2, 3)
+    assert state_verdict(view, smaller, slot(3), 1, verdict) is None
+    result = result_of(state_verdict(view, smaller, slot(3), 2, verdict))
+    assert isinstance(result.basis, Replicated)
+
+
+def test_who_has_left_does_not_split_a_submission() -> None:
+    view = WORLD.state()
+    submission_id = admitted(view)
+    for signer in (0, 1):
+        verdict = make_verdict(submission_id, signer)
+        assert state_verdict(view, WORLD.voters, slot(2), signer, verdict) is None
+    smaller = other_set(1, 2, 3)
+    verdict = make_verdict(submission_id, 1)
+    assert state_verdict(view, smaller, slot(3), 1, verdict) is None
+    assert isinstance(state_verdict(view, smaller, slot(3), 2, verdict), Ended)

@@ -1,305 +1,272 @@
-"""A whole network of engines from one seed: virtual time, lossy links, crashes.
+"""A whole network from one plan: virtual time, links, crashes, pauses; then everything heals.
 
-Nothing here knows the protocol's rules; it performs effects as the driver does (persist before
-send) and checks after every step what must never be broken.
+A run has two phases. While faults last, only safety is asked for. After `heal` every honest link
+delivers within `HEALED_MS`, nobody crashes, and every honest member must decide in time
+(`liveness`). Byzantine members go on or fall silent, as the plan says.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
-from consensus import effects as fx
-from consensus import inputs
-from consensus.engine import Engine
-from consensus.messages import BatchBody, DecidedSlot
-from consensus.validators import Voters
+from consensus.messages import (
+    DecidedSlot,
+    NewView,
+    PrePrepare,
+    ViewChange,
+    Vote,
+)
 from protocol.codec import sha256
-from protocol.records.batch import Batch, Certificate
-from protocol.records.genesis import Parameters
-from protocol.records.validators import Validator, ValidatorSet
+from protocol.records.checkpoint import CheckpointVote
+from tests.simulation.byzantine import Coalition, Traitor
+from tests.simulation.checks import Breach, Checks
+from tests.simulation.liveness import Liveness
+from tests.simulation.plan import Plan
+from tests.simulation.replica import Replica
+from tests.simulation.trace import Trace, show
 
-NETWORK = sha256(b"simulated network")
-
-
-def keyed_sign(key: bytes):
-    """A signature stand-in that only this simulator's keys can make: a keyed hash, for speed."""
-
-    def sign(message: bytes) -> bytes:
-        return hashlib.blake2b(message, key=key, digest_size=64).digest()
-
-    return sign
-
-
-def keyed_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    return keyed_sign(public_key)(message) == signature
-
-
-def make_voters(weights: list[int]) -> Voters:
-    members = tuple(
-        Validator(
-            hotkey=sha256(b"hotkey", bytes([index])),
-            consensus_key=sha256(b"consensus", bytes([index])),
-            weight=weight,
-        )
-        for index, weight in enumerate(weights)
-    )
-    return Voters(ValidatorSet(epoch=0, members=members), NETWORK)
+HEALED_MS = 20
+MAX_SAFETY_MS = 60_000
+DOOMS = ("before persist", "after persist", "while sending")
+KIND_OF = {
+    PrePrepare: "pre-prepare", ViewChange: "view-change", NewView: "new-view",
+    CheckpointVote: "checkpoint", DecidedSlot: "decided",
+}  # fmt: skip
 
 
 @dataclass
-class Faults:
-    """The mix of one run."""
+class Outcome:
+    """What one run came to."""
 
-    loss: float = 0.0
-    duplicate: float = 0.0
-    max_delay_ms: int = 20
-    crash_every_ms: int = 0
-    crash_for_ms: int = 1500
-
-
-@dataclass
-class Replica:
-    index: int
-    engine: Engine
-    durable: list = field(default_factory=list)
-    chain: list[tuple[Batch, Certificate]] = field(default_factory=list)
-    stable: object = None
-    timers: dict = field(default_factory=dict)
-    alive: bool = True
-    proposed: int = 0
+    seed: int
+    rule: str = ""
+    """The invariant that broke; empty if none did."""
+    detail: str = ""
+    slots: int = 0
+    messages: int = 0
+    views: int = 0
+    epochs: int = 0
+    evidence: int = 0
+    faults: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    refused: Counter = field(default_factory=Counter)
+    digest: str = ""
 
 
 class Network:
-    """n engines, one event queue."""
+    """All members, one event queue."""
 
-    def __init__(
-        self, seed: int, weights: list[int], faults: Faults, window: int = 4, epoch_every: int = 0
-    ) -> None:
-        self.random = random.Random(seed)
-        self.voters = make_voters(weights)
-        self.faults_epoch = epoch_every
-        self.stable: dict = {}
-        self.edges: dict = {}
-        self.epochs = 0
-        self.faults = faults
-        self.parameters = Parameters(
-            window=window, term=24, base_timeout_ms=400, checkpoint_interval=8
-        )
-        self.now = 0
+    def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
+        self.plan = plan
+        self.rng = random.Random(plan.seed * 2 + 1)
+        self.trace = Trace(keep_trace)
+        self.checks = Checks(plan)
+        self.now = self.count = self.delivered = 0
         self.events: list = []
-        self.count = 0
-        self.vows: dict = {}
-        self.decided: dict[int, bytes] = {}
-        self.reports: list[fx.Report] = []
-        self.refused: dict[str, int] = {}
-        self.delivered = 0
-        self.view_changes = 0
-        self.replicas = [Replica(i, self.build(i, None, [])) for i in range(len(weights))]
-        for replica in self.replicas:
-            self.boot(replica)
-        if faults.crash_every_ms:
-            self.at(faults.crash_every_ms, self.crash)
+        self.healed = False
+        self.groups: dict[int, int] = {}
+        self.refused: Counter = Counter()
+        self.evidence = 0
+        self.views: set[tuple[int, int]] = {(0, 0)}
+        self.height = 0
+        self.kind_loss = dict(plan.kind_loss)
+        self.deaf = frozenset(plan.deaf) or frozenset(range(plan.members))
+        self.coalition = Coalition(self)
+        self.liveness = Liveness(self)
+        self.members: list[list[Replica]] = []
+        for member in range(plan.members):
+            if member not in plan.byzantine:
+                self.members.append([Replica(self, member)])
+                continue
+            copies = 2 if "twins" in plan.habits else 1
+            self.members.append([Traitor(self, member, copy) for copy in range(copies)])
+        self.everyone = [replica for copies in self.members for replica in copies]
+        self.honest = [replica for replica in self.everyone if replica.honest]
 
-    def build(
-        self, index: int, executed: Certificate | None, durable: list, stable=None, edge=None
-    ) -> Engine:
-        return Engine(
-            self.voters,
-            index,
-            sign=keyed_sign(self.voters.key(index)),
-            verify=keyed_verify,
-            parameters=self.parameters,
-            genesis_digest=NETWORK,
-            executed=executed,
-            stable=stable,
-            edge=edge,
-            persisted=list(durable),
-        )
-
-    # --- time --------------------------------------------------------------------------------
+    # --- time -----------------------------------------------------------------------------------
 
     def at(self, delay: int, action, *arguments) -> None:
         self.count += 1
         heapq.heappush(self.events, (self.now + delay, self.count, action, arguments))
 
-    def run(self, until_ms: int, height: int | None = None) -> None:
-        while self.events and self.events[0][0] <= until_ms:
-            if height is not None and all(len(r.chain) >= height for r in self.replicas):
-                return
+    def run(self) -> Outcome:
+        """Run both phases; a breach ends it."""
+        outcome = Outcome(self.plan.seed, faults=self.plan.faults)
+        try:
+            self._start()
+            self._until(lambda: self.delivered >= self.plan.safety_messages, MAX_SAFETY_MS)
+            self._heal()
+            self._until(self.liveness.is_over, self.liveness.deadline)
+            self.liveness.conclude()
+            for replica in self.honest:
+                self.checks.bounded(replica.engine)
+        except Breach as breach:
+            outcome.rule, outcome.detail = breach.rule, str(breach)
+        except Exception as error:  # noqa: BLE001 - an engine that raises has failed its run
+            outcome.rule, outcome.detail = type(error).__name__, repr(error)
+        outcome.slots, outcome.messages = self.height, self.delivered
+        outcome.views, outcome.epochs = len(self.views), max(e for e, _ in self.views)
+        outcome.evidence, outcome.refused = self.evidence, self.refused
+        if self.trace.keep:
+            self.trace.note(self.now, "net", outcome.detail or "all went well")
+            outcome.trace, outcome.digest = self.trace.lines, self.trace.digest
+        return outcome
+
+    def _until(self, is_over, until_ms: int) -> None:
+        while self.events and self.events[0][0] <= until_ms and not is_over():
             self.now, _, action, arguments = heapq.heappop(self.events)
             action(*arguments)
 
-    # --- faults ------------------------------------------------------------------------------
+    def nonce(self) -> bytes:
+        self.count += 1
+        return self.count.to_bytes(8, "big")
 
-    def crash(self) -> None:
-        alive = [replica for replica in self.replicas if replica.alive]
-        victim = self.random.choice(alive)
-        down = [r.index for r in self.replicas if not r.alive] + [victim.index]
-        if self.faults.crash_every_ms:
-            self.at(self.faults.crash_every_ms, self.crash)
-        heaviest = sorted(self.voters.weights)[-len(down) :]
-        if 3 * sum(heaviest) >= self.voters.total:
-            return  # weights move between validators with the epochs
-        victim.alive = False
-        victim.timers.clear()
-        self.at(self.random.randint(1, self.faults.crash_for_ms), self.restart, victim)
+    # --- faults ---------------------------------------------------------------------------------
 
-    def restart(self, replica: Replica) -> None:
-        executed = replica.chain[-1][1] if replica.chain else None
-        edge = self.edge(replica) if replica.chain else None
-        replica.engine = self.build(replica.index, executed, replica.durable, replica.stable, edge)
-        replica.alive = True
-        if replica.chain:
-            again = inputs.Executed(executed.header.seq, self.root(replica), edge)
-            self.step(replica, again)
-        self.boot(replica)
+    def _start(self) -> None:
+        plan = self.plan
+        for replica in self.everyone:
+            replica.boot()
+        every = (
+            (plan.crash_ms, self._crash), (plan.pause_ms, self._pause),
+            (plan.partition_ms, self._partition), (plan.idle_ms, self._idle),
+        )  # fmt: skip
+        for period, action in every:
+            if period:
+                self.at(self.rng.randint(1, period), self._repeat, period, action)
+        if plan.byzantine:
+            self.at(500, self._repeat, 500, self.coalition.tick)
 
-    def heal(self) -> None:
-        self.faults = Faults()
+    def _repeat(self, period: int, action) -> None:
+        if self.healed and action != self.coalition.tick:
+            return
+        self.at(self.rng.randint(period // 2, 2 * period), self._repeat, period, action)
+        action()
 
-    # --- performing effects ------------------------------------------------------------------
+    def _crash(self) -> None:
+        up = [replica for replica in self.honest if replica.alive]
+        if up:
+            self.rng.choice(up).doom = self.rng.choice(DOOMS)
+            victim = self.rng.choice(up)
+            if self.rng.random() < 0.3 and not victim.doom:
+                self.crashed(victim)
 
-    def boot(self, replica: Replica) -> None:
-        self.step(replica, inputs.WorkPending(True))
-        for peer in range(len(self.voters)):
-            if peer != replica.index:
-                self.step(replica, inputs.LinkUp(peer))
-                self.at(1, self.link_up, self.replicas[peer] if self.count else None, replica.index)
+    def crashed(self, replica: Replica) -> None:
+        replica.alive, replica.doom = False, None
+        if replica.lost and self.plan.lazy_ledger:
+            del replica.chain[replica.flushed :]
+            replica.stable = replica.flushed_stable
+        if self.trace.keep:
+            self.trace.note(self.now, replica.name, "crashes" + " torn" * replica.lost)
+        if self.healed:
+            replica.restart()
+        else:
+            self.at(self.rng.randint(1, self.plan.crash_for_ms), replica.restart)
 
-    def link_up(self, replica: Replica | None, peer: int) -> None:
-        if replica is not None and replica.alive:
-            self.step(replica, inputs.LinkUp(peer))
+    def _pause(self) -> None:
+        replica = self.rng.choice(self.honest)
+        replica.paused_until = self.now + self.rng.randint(1, self.plan.pause_ms * 2)
 
-    def step(self, replica: Replica, event: inputs.Input) -> None:
+    def _partition(self) -> None:
+        if self.rng.random() < 0.3:
+            self.groups = {}
+            return
+        groups = self.rng.choice((2, 2, 3))
+        self.groups = {m: self.rng.randrange(groups) for m in range(self.plan.members)}
+
+    def _idle(self) -> None:
+        pending = self.rng.random() < 0.5
+        for replica in self.honest:
+            if self.rng.random() < 0.8:
+                self._set_pending(replica, pending)
+
+    def _set_pending(self, replica: Replica, pending: bool) -> None:
+        from consensus.inputs import WorkPending
+
+        replica.pending = pending
+        replica.put(WorkPending(pending))
+
+    def skew(self, member: int) -> float:
+        return 1.0 if self.healed or not self.plan.skew else self.plan.skew[member]
+
+    def _heal(self) -> None:
+        if self.trace.keep:
+            self.trace.note(self.now, "net", "heals")
+        self.healed = True
+        self.groups = {}
+        for replica in self.everyone:
+            replica.paused_until = 0
+            replica.doom = None
+            replica.restart()
+            if not replica.pending:
+                self._set_pending(replica, True)
+            for member in range(self.plan.members):
+                if member != replica.member:
+                    replica.put(("link", member))
+        self.liveness.begin()
+
+    # --- links ----------------------------------------------------------------------------------
+
+    def send(self, origin: Replica, member: int, message) -> None:
+        """Put a message on the link from `origin` to `member`."""
+        rng, plan = self.rng, self.plan
+        for replica in self.members[member]:
+            if replica is origin or not self.reach(origin, replica):
+                continue
+            if self.healed and origin.honest and replica.honest:
+                self.at(rng.randint(1, HEALED_MS), self._deliver, replica, origin, message)
+                continue
+            if self.kind_loss and member in self.deaf:
+                kind = message.kind if type(message) is Vote else KIND_OF.get(type(message))
+                if rng.random() < self.kind_loss.get(kind, 0.0):
+                    continue
+            if plan.loss and rng.random() < plan.loss:
+                continue
+            copies = 2 if plan.duplicate and rng.random() < plan.duplicate else 1
+            for _ in range(copies):
+                delay = rng.randint(plan.min_delay_ms, plan.max_delay_ms)
+                if plan.stray and rng.random() < plan.stray:
+                    delay *= rng.randint(5, 100)
+                self.at(delay, self._deliver, replica, origin, message)
+
+    def reach(self, origin: Replica, replica: Replica) -> bool:
+        if self.groups and self.groups[origin.member] != self.groups[replica.member]:
+            return origin.member in self.plan.byzantine or replica.member in self.plan.byzantine
+        return self.coalition.joins(origin, replica)
+
+    def _deliver(self, replica: Replica, origin: Replica, message) -> None:
         if not replica.alive:
             return
-        before = (replica.engine.core.voters.epoch, replica.engine.view)
-        for effect in replica.engine.step(event):
-            self.perform(replica, effect)
-        after = (replica.engine.core.voters.epoch, replica.engine.view)
-        assert after >= before, "the view fell"
-        if after[0] == before[0] and after > before:
-            self.view_changes += 1
-        if replica.alive and replica.engine.open_slot is not None:
-            self.at(self.random.randint(1, 10), self.propose, replica)
-
-    def propose(self, replica: Replica) -> None:
-        slot = replica.engine.open_slot if replica.alive else None
-        if slot is not None:
-            replica.proposed += 1
-            root = sha256(b"batch", bytes([replica.index]), replica.proposed.to_bytes(4, "big"))
-            self.step(replica, inputs.Propose(Batch(state_root=root, actions=())))
-
-    def perform(self, replica: Replica, effect: fx.Effect) -> None:
-        match effect:
-            case fx.PersistVow(phase, epoch, view, seq, message):
-                key = (replica.index, phase, epoch, view, seq)
-                known = self.vows.setdefault(key, message)
-                assert known == message, f"signed twice: {key}"
-                replica.durable.append(effect)
-            case fx.PersistFloor() | fx.PersistNote() | fx.PersistEpoch():
-                replica.durable.append(effect)
-            case fx.Broadcast(message):
-                for peer in range(len(self.voters)):
-                    if peer != replica.index:
-                        self.send(replica.index, peer, message)
-            case fx.Send(peer, message):
-                self.send(replica.index, peer, message)
-            case fx.SendDecided(peer, first, last):
-                for batch, certificate in replica.chain[first - 1 : last]:
-                    message = DecidedSlot(batch=batch, certificate=certificate)
-                    self.send(replica.index, peer, message)
-            case fx.SendBody(peer, seq, digest):
-                batch, certificate = replica.chain[seq - 1]
-                if certificate.header.digest == digest:
-                    body = BatchBody(header=certificate.header, batch=batch)
-                    self.send(replica.index, peer, body)
-            case fx.CheckBatch(view, seq, digest, _):
-                checked = inputs.BatchChecked(view, seq, digest, valid=True)
-                self.at(1, self.step, replica, checked)
-            case fx.Decide(batch, certificate):
-                self.decide(replica, batch, certificate)
-            case fx.Stable(certificate):
-                replica.stable = certificate
-                checkpoint = certificate.checkpoint
-                known = self.stable.setdefault(checkpoint.seq, checkpoint)
-                assert known == checkpoint, f"two checkpoints are stable at {checkpoint.seq}"
-                if checkpoint.next_set is not None:
-                    self.edges[checkpoint.epoch] = certificate
-            case fx.SendCheckpoint(peer, epoch):
-                self.send(replica.index, peer, self.edges[epoch])
-            case fx.EpochBegan():
-                self.epochs += 1
-            case fx.Diverged():
-                raise AssertionError("an honest replica's state diverged")
-            case fx.SetTimer(timer, delay):
-                token = object()
-                replica.timers[timer] = token
-                self.at(delay, self.fire, replica, timer, token)
-            case fx.CancelTimer(timer):
-                replica.timers.pop(timer, None)
-            case fx.Report():
-                self.reports.append(effect)
-            case fx.Refused(_, reason):
-                self.refused[reason] = self.refused.get(reason, 0) + 1
-
-    def fire(self, replica: Replica, timer: inputs.Timer, token: object) -> None:
-        if replica.timers.get(timer) is token:
-            del replica.timers[timer]
-            self.step(replica, inputs.TimerFired(timer))
-
-    def send(self, origin: int, peer: int, message) -> None:
-        if self.random.random() < self.faults.loss:
-            return
-        copies = 2 if self.random.random() < self.faults.duplicate else 1
-        for _ in range(copies):
-            delay = self.random.randint(1, self.faults.max_delay_ms)
-            self.at(delay, self.deliver, self.replicas[peer], origin, message)
-
-    def deliver(self, replica: Replica, origin: int, message) -> None:
         self.delivered += 1
-        self.step(replica, inputs.Received(origin, message))
+        if self.trace.keep:
+            self.trace.note(self.now, replica.name, f"< {origin.name} {show(message)}")
+        replica.receive(origin.member, message)
 
-    def decide(self, replica: Replica, batch: Batch, certificate: Certificate) -> None:
-        header = certificate.header
-        assert header.seq == len(replica.chain) + 1, "decided out of order"
-        parent = replica.chain[-1][1].header.digest if replica.chain else NETWORK
-        assert header.parent == parent, "the chain is broken"
-        assert batch.body_root() == header.body_root
-        known = self.decided.setdefault(header.seq, header.digest)
-        assert known == header.digest, f"two batches decided at slot {header.seq}"
-        replica.chain.append((batch, certificate))
-        executed = inputs.Executed(header.seq, self.root(replica), self.edge(replica))
-        self.step(replica, executed)
+    # --- what replicas tell ------------------------------------------------------------------------
 
-    def root(self, replica: Replica) -> bytes:
-        """The state root after the replica's chain: here the chain itself."""
-        return sha256(b"state", replica.chain[-1][1].header.digest)
+    def on_step(self, replica: Replica, before: tuple, after: tuple) -> None:
+        if before == after or not replica.honest:
+            return
+        self.checks.stepped(before, after, replica.name)
+        if before[0] != after[0]:
+            self.views.add(after[0])
+            self.liveness.moved(replica)
+            if self.trace.keep:
+                core = replica.engine.core
+                what = "asks for" if core.changing else "enters"
+                self.trace.note(self.now, replica.name, f"{what} e{after[0][0]} v{after[0][1]}")
 
-    def edge(self, replica: Replica) -> inputs.Edge | None:
-        """The end of the epoch as the executed chain fixes it: decided `epoch_every` slots on."""
-        header = replica.chain[-1][1].header
-        begin = next(
+    def on_decide(self, replica: Replica, seq: int, certificate) -> None:
+        if replica.honest:
+            self.height = max(self.height, seq)
+            self.liveness.decided(replica, seq)
+        if self.trace.keep:
+            digest = sha256(certificate.header.digest).hex()[:0] + certificate.header.digest.hex()[:6]
+            self.trace.note(self.now, replica.name, f"DECIDES {seq} {digest}")
 
-                entry[1].header.seq
-                for entry in replica.chain
-                if entry[1].header.epoch == header.epoch
-
-        )
-        fixed = begin + self.faults_epoch
-        if not self.faults_epoch or header.seq < fixed:
-            return None
-        members = self.voters.validator_set.members
-        shift = (header.epoch + 1) % len(members)
-        weights = [m.weight for m in members[shift:] + members[:shift]]
-        next_set = ValidatorSet(
-            epoch=header.epoch + 1,
-            members=tuple(
-                Validator(hotkey=m.hotkey, consensus_key=m.consensus_key, weight=w)
-                for m, w in zip(members, weights, strict=True)
-            ),
-        )
-        return inputs.Edge(fixed + self.parameters.window, next_set)
+    def on_epoch(self, replica: Replica, epoch: int) -> None:
+        if replica.honest:
+            self.liveness.moved(replica)

@@ -168,3 +168,18 @@ def test_the_memo_forgets_the_oldest() -> None:
         memo.add(entry)
     assert b"c" in memo
     assert [entry for entry in (b"a", b"b", b"c") if entry in memo] == [b"b", b"c"]
+
+
+def test_a_new_epoch_has_its_own_voters() -> None:
+    world = World()
+    checker = Checker(world.voters, world.network_id)
+    old = world.statement(0, VERDICT)
+    checker.check_statement(old)
+    world.begin_epoch(1)
+    new = world.statement(0, VERDICT)
+    with pytest.raises(InvalidBatchError):
+        checker.check_statement(new)
+    checker.begin_epoch(world.voters)
+    checker.check_statement(new)
+    with pytest.raises(InvalidBatchError, match="epoch 0"):
+        checker.check_statement(old)

@@ -279,3 +279,15 @@ async def test_an_admission_overtakes_what_is_about_to_be_said(
     site.intake.on_admitted(id_of(posted))
     await run(site, for_s=10)
     assert site.said == []
+
+
+@pytest.mark.parametrize(("me", "at"), [(0, 1.0), (None, 4.0)])
+async def test_turns_follow_the_index_of_the_epoch(
+    world: World, store: Store, autojump_clock, me: int | None, at: float
+) -> None:
+    site = Site(world, store, me=3)
+    site.intake.begin_epoch(me)
+    start = trio.current_time()
+    assert site.check(site.for_turn_of(3))
+    await run(site, for_s=6)
+    assert at <= site.said[0][0] - start <= at + 0.31

@@ -121,3 +121,11 @@ def test_what_is_no_frame_is_refused(data: bytes) -> None:
 def test_a_frame_is_bounded() -> None:
     with pytest.raises(TooLargeError):
         decode_frame(bytes(MAX_FRAME_BYTES + 1))
+
+
+def test_a_new_epoch_has_its_own_members() -> None:
+    wire = Wire(size=4, me=1)
+    wire.outbox.begin_epoch(3, 0)
+    wire.outbox.broadcast(STATUS)
+    wire.outbox.flush()
+    assert [peer for peer, _ in wire.frames] == [1, 2]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from consensus.validators import Voters
 from protocol.codec import encode
 from protocol.errors import DecodeError, ProtocolError, SignatureError, TooLargeError
 from tests.support import STRANGER, World, replaced
@@ -95,3 +96,15 @@ def test_a_record_is_bounded_and_canonical(peers: Peers) -> None:
     many = WORLD.node_record(0, "peer", addresses=("/ip4/127.0.0.1/tcp/1",) * 17)
     with pytest.raises(DecodeError):
         peers.introduce("peer", encode(many))
+
+
+def test_a_new_epoch_has_its_own_indices(peers: Peers) -> None:
+    for index in (0, 1, 3):
+        peers.introduce(f"peer-{index}", encode(WORLD.node_record(index, f"peer-{index}")))
+    members = WORLD.genesis.validators.members
+    next_set = replaced(WORLD.genesis.validators, epoch=1, members=(members[3], members[0]))
+    peers.begin_epoch(Voters(next_set, WORLD.network_id))
+    assert [peers.index(f"peer-{index}") for index in (0, 1, 3)] == [1, None, 0]
+    assert [peers.peer_id(index) for index in (0, 1, 2)] == ["peer-3", "peer-0", None]
+    with pytest.raises(ProtocolError, match="not in the validator set"):
+        peers.introduce("peer-1", encode(WORLD.node_record(1, "peer-1", sequence=2)))

@@ -185,3 +185,33 @@ async def test_what_does_not_fit_is_refused(
         assert site.speaker.add(three)
         await trio.sleep(1)
     assert site.items() == [one, two, three]
+
+
+async def test_what_an_epoch_left_unexecuted_is_said_again_in_the_next(autojump_clock) -> None:
+    world = World()
+    world.begin_epoch(1)
+    one, two, three = verdicts(3)
+    async with running(first_counter=5) as site:
+        for item in (one, two):
+            site.speaker.add(item)
+            await trio.sleep(1)
+        site.executed = 5
+        site.speaker.add(three)
+        await trio.sleep(1)
+        site.executed = 0
+        site.speaker.begin_epoch(world.voters, 1)
+        await trio.sleep(1)
+        again = site.said[-1][1]
+    assert (again.header.epoch, again.header.counter, again.header.signer) == (1, 1, 1)
+    assert again.items == (two, three)
+
+
+async def test_who_has_left_the_set_says_nothing(autojump_clock) -> None:
+    async with running() as site:
+        site.speaker.begin_epoch(WORLD.voters, None)
+        site.speaker.add(next(verdicts(1)))
+        await trio.sleep(1)
+        assert site.said == []
+        site.speaker.begin_epoch(WORLD.voters, ME)
+        await trio.sleep(1)
+        assert len(site.said) == 1

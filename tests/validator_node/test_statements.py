@@ -143,3 +143,13 @@ def test_batch_after_batch_everything_is_taken_once_and_in_order(
         while (signer, reachable + 1) in spoken:
             reachable += 1
         assert counters == list(range(1, reachable + 1))
+
+
+def test_a_new_epoch_begins_with_nothing() -> None:
+    pool = pool_of(say(0, 1), say(0, 2))
+    pool.mark_executed(0, 1)
+    pool.begin_epoch(2)
+    assert (len(pool), pool.executed(0)) == (0, 0)
+    assert pool.add(say(0, 1))
+    assert places(pool.take([])) == [(0, 1)]
+    assert pool.next_counters([]) == [1, 1]

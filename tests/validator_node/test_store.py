@@ -251,9 +251,7 @@ def test_a_receipt_is_judged_by_the_voters_of_its_own_epoch(world: World, store:
         assert (receipt.result.epoch, receipt.certificate.header.epoch) == (epoch, epoch)
         verify_receipt(encode(receipt), store.voters_of, verify_consensus)
         with pytest.raises(ProtocolError):
-            verify_receipt(
-                encode(receipt), lambda _: store.voters_of(1 - epoch), verify_consensus
-            )
+            verify_receipt(encode(receipt), lambda own: store.voters_of(1 - own), verify_consensus)
 
 
 def checkpoint(world: World, seq: int, epoch: int, next_set: ValidatorSet | None = None):

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from validator_node.cli import receipt, testnet
+from validator_node.cli import receipt, signing_history, testnet
 from validator_node.errors import NodeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(receipt.app, name="receipt")
+app.add_typer(signing_history.app, name="signing-history")
 app.command("testnet")(testnet.run_network)
 app.command("mine", hidden=True)(testnet.mine)
 

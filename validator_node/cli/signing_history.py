@@ -1,0 +1,48 @@
+"""`validator-node signing-history`: move what a consensus key has promised to another machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from storage.signing_history import export_history, import_history, parse_history
+from validator_node.config import load_config, load_genesis
+from validator_node.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Signing history: export, import.")
+
+ConfigOption = Annotated[Path, typer.Option(help="TOML configuration of the stopped node")]
+
+
+@app.command("export")
+def export_command(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option(help="where to write the JSON document")],
+) -> None:
+    """Write down everything this node has promised. Stop the node first."""
+    loaded = load_config(config)
+    network_id = load_genesis(loaded.genesis).network_id
+    folder = loaded.state_dir
+    text = export_history(folder / "journal", folder / "journal.marker", network_id)
+    out.write_text(text)
+    typer.echo(f"{out}: {len(text)} bytes")
+
+
+@app.command("import")
+def import_command(
+    config: ConfigOption,
+    file: Annotated[Path, typer.Argument(help="a document written by export")],
+) -> None:
+    """Add a signing history to this node's journal; it never lowers a mark."""
+    loaded = load_config(config)
+    network_id = load_genesis(loaded.genesis).network_id
+    try:
+        history = parse_history(file.read_text(), file)
+    except OSError as error:
+        raise ConfigError(f"signing history {file}: {error.strerror}") from error
+    folder = loaded.state_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    added = import_history(folder / "journal", folder / "journal.marker", network_id, history)
+    typer.echo(f"{added} records added")
