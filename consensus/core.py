@@ -78,11 +78,12 @@ class Core:
         verify: Verify,
         parameters: Parameters,
         genesis_digest: bytes,
+        key: bytes | None = None,
     ) -> None:
         self.voters = voters
         self.me = me
         """Own index; None for an observer, which follows but never signs (rule 8)."""
-        self.key = None if me is None else voters.key(me)
+        self.key = key if me is None else voters.key(me)
         """Own consensus key: a later set may give it another index, or none."""
         self.verify = verify
         self.parameters = parameters

@@ -61,7 +61,10 @@ from protocol.records.genesis import Parameters
 
 
 class Engine:
-    """One replica. `me` is its index in the set, or None for an observer that never signs."""
+    """One replica. `me` is its index in the set, or None for an observer that never signs.
+
+    An observer with a `key` of its own signs from the epoch on whose set names that key.
+    """
 
     def __init__(
         self,
@@ -76,8 +79,9 @@ class Engine:
         stable: CheckpointCertificate | None = None,
         edge: Edge | None = None,
         persisted: Iterable[Persist] = (),
+        key: bytes | None = None,
     ) -> None:
-        self.core = Core(voters, me, sign, verify, parameters, genesis_digest)
+        self.core = Core(voters, me, sign, verify, parameters, genesis_digest, key)
         self._patience = Patience(self.core)
         restore(self.core, executed, stable, edge, persisted)
 

@@ -12,8 +12,6 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 import trio
@@ -24,12 +22,12 @@ from consensus.engine import Engine
 from consensus.messages import BatchBody, DecidedSlot
 from consensus.validators import Voters
 from protocol.errors import ProtocolError
-from protocol.records.batch import Batch, Certificate, Header
+from protocol.records.batch import Batch, Certificate
 from protocol.records.statement import Statement
 from validator_node.batch_check import Checker
 from validator_node.batching import Batching
+from validator_node.driver_events import DriverEvents, FromPeer, OwnStatement, Turn
 from validator_node.errors import ReplayError
-from validator_node.execution import Outcome
 from validator_node.journal_bridge import SigningJournal
 from validator_node.latency import Latencies
 from validator_node.outbox import Outbox
@@ -37,28 +35,16 @@ from validator_node.statements import StatementPool
 from validator_node.store import Store
 
 QUEUE_LIMIT = 4096
+PEER_QUEUE = 512
+"""Messages of one validator that may wait for the driver."""
 TURN_LIMIT = 512
 RELAY_LIMIT = 32
 
 log = structlog.get_logger(__name__)
 
-OnExecuted = Callable[[Header, Outcome], None]
-OnEpoch = Callable[[Voters, int | None], None]
-"""The new voters, and this node's index among them or None."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnStatement:
-    """A statement of this validator: durable first, then sent to everybody."""
-
-    statement: Statement
-
-
-Turn = inputs.Input | Statement | OwnStatement
-
 
 class ConsensusDriver:
-    """Runs one engine. Make it, subscribe, then run `run` in the node's nursery."""
+    """Runs one engine. Make it, append to its `events`, then run `run` in the node's nursery."""
 
     def __init__(
         self,
@@ -82,20 +68,18 @@ class ConsensusDriver:
         self._send, self._receive = trio.open_memory_channel[Turn](QUEUE_LIMIT)
         self._timers: dict[inputs.Timer, float] = {}
         self._parked: list[fx.CheckBatch] = []
-        self._listeners: list[OnExecuted] = []
-        self._epoch_listeners: list[OnEpoch] = []
+        self.events = DriverEvents()
+        self._peer_slots: dict[int, trio.Semaphore] = {}
         self._batching = Batching(store, pool)
         self._pending = False
 
-    def subscribe(self, listener: OnExecuted) -> None:
-        """Call `listener` after each executed batch, from the driver's task."""
-        self._listeners.append(listener)
-
-    def subscribe_epochs(self, listener: OnEpoch) -> None:
-        """Call `listener` when agreement has moved on to the next epoch's set."""
-        self._epoch_listeners.append(listener)
-
     # --- what comes in -----------------------------------------------------------------------
+
+    async def put(self, peer: int, item: inputs.Received | Statement) -> None:
+        """Queue what came from a validator; waits while it has `PEER_QUEUE` items waiting."""
+        limiter = self._peer_slots.setdefault(peer, trio.Semaphore(PEER_QUEUE))
+        await limiter.acquire()
+        await self._send.send(FromPeer(peer, item))
 
     def offer(self, item: Turn) -> bool:
         """Queue an input; return False (and count) if the queue is full."""
@@ -151,6 +135,9 @@ class ConsensusDriver:
             said: list[Statement] = []
             while turn:
                 item = turn.popleft()
+                if isinstance(item, FromPeer):
+                    self._peer_slots[item.peer].release()
+                    item = item.item
                 if isinstance(item, OwnStatement):
                     self._journal.append_statement(item.statement)
                     said.append(item.statement)
@@ -228,8 +215,10 @@ class ConsensusDriver:
             case fx.Report(first_vote, second_vote):
                 self.evidence.append(effect)
                 log.error("equivocation", first=repr(first_vote), second=repr(second_vote))
-            case fx.Refused(_, reason):
+            case fx.Refused(peer, reason):
                 self.refused[reason] += 1
+                for on_refused in self.events.refused:
+                    on_refused(peer, reason)
         return []
 
     def _execute(self, batch: Batch, certificate: Certificate) -> list[Turn]:
@@ -243,8 +232,8 @@ class ConsensusDriver:
             self._batching.last_change = header.seq
         for no_op in outcome.no_ops:
             self.no_ops[no_op.reason] += 1
-        for listener in self._listeners:
-            listener(header, outcome)
+        for on_executed in self.events.executed:
+            on_executed(header, outcome)
         self._pending = self._batching.has_work(self.engine.height)
         root = self._store.root_after(header.seq)
         if root is None:
@@ -263,7 +252,7 @@ class ConsensusDriver:
         self._checker.begin_epoch(voters)
         self.pool.begin_epoch(len(voters))
         self._outbox.begin_epoch(len(voters), me)
-        for on_epoch in self._epoch_listeners:
+        for on_epoch in self.events.epoch_began:
             on_epoch(voters, me)
 
     def _mark_of(self, statement: Statement) -> int:

@@ -4,8 +4,10 @@ Rules:
 1. The topic validator decides before the message is forwarded. A message is all or nothing: one
    malformed, foreign, unsigned, unregistered, oversized or expired submission refuses all of it,
    and so does a message that holds nothing new. Each refusal is counted by reason.
-2. Cheap checks come first; a signature is verified only for what everything else would admit, and
-   only within the hotkey's rate.
+2. Cheap checks come first; a signature is verified only for what everything else would admit. A bad
+   one is charged to the peer that forwarded it, which is not heard again for a while once it has
+   used up its patience; the hotkey's rate is charged only for what it signed, so that nobody can
+   use up another's.
 3. What passed waits in a bounded queue until the state has admitted it. To spare the network four
    copies of each admission, validators take turns: submission i is admitted at once by validator
    i mod n, by the next one `TURN_S` later if it is still unadmitted, and so on.
@@ -38,6 +40,9 @@ MAX_MESSAGE_BYTES = 262_144
 TURN_S = 1.0
 TICK_S = 0.25
 REMEMBERED_REFUSALS = 4096
+FORGERIES_PER_SECOND = 5.0
+"""Messages with a bad form, body or signature that one forwarding peer may bring."""
+_FORGED = frozenset({"bad_signature", "body_mismatch", "wrong_network"})
 
 
 class RefusedError(Exception):
@@ -68,6 +73,7 @@ class Intake:
         self._me = me
         self._now = now
         self._budget = Budget(submissions_per_second, now)
+        self._patience = Budget(FORGERIES_PER_SECOND, now)
         self._max_pending = max_pending
         self._waiting: dict[bytes, tuple[PostedSubmission, float]] = {}
         self._refusals: OrderedDict[bytes, str] = OrderedDict()
@@ -95,12 +101,17 @@ class Intake:
         active = challenges(self._store.tree.view())
         return [submission_topic(network_id, entry.challenge_id) for entry in active]
 
-    def check(self, topic: str, data: bytes) -> bool:
-        """Judge a gossip message (rule 1); True takes it in and lets it be forwarded."""
+    def check(self, topic: str, data: bytes, peer_id: str) -> bool:
+        """Judge a gossip message from a peer (rule 1); True takes it in and forwards it."""
+        peer = peer_id.encode()
+        if self._patience.level(peer) < 1:
+            self.refused["peer_limited"] += 1
+            return False
         try:
             message = decode(SubmissionMessage, data, limit_bytes=MAX_MESSAGE_BYTES)
         except ProtocolError as error:
             self.refused[error.reason] += 1
+            self._patience.spend(peer)
             return False
         fresh: dict[bytes, PostedSubmission] = {}
         for posted in message.posted:
@@ -109,6 +120,8 @@ class Intake:
                 self._check_one(topic, posted, fresh)
             except RefusedError as refusal:
                 self._refuse(submission, refusal.reason)
+                if refusal.reason in _FORGED:
+                    self._patience.spend(peer)
                 if refusal.reason != "duplicate":
                     return False
             else:
@@ -134,7 +147,7 @@ class Intake:
             raise RefusedError(reason)
         if len(self._waiting) + len(fresh) >= self._max_pending:
             raise RefusedError("busy")
-        if not self._budget.spend(submission.hotkey):
+        if self._budget.level(submission.hotkey) < 1:
             raise RefusedError("rate_limited")
         try:
             posted.check_body()
@@ -143,6 +156,7 @@ class Intake:
             raise RefusedError("body_mismatch") from error
         except ProtocolError as error:
             raise RefusedError(error.reason) from error
+        self._budget.spend(submission.hotkey)
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         self.refused[reason] += 1

@@ -126,8 +126,8 @@ class Node:
         self.queries = QueryService(self.store, self.intake)
         self.settled = self.disputed = self.copies = 0
         self.results_epoch = -1
-        self.driver.subscribe(self._on_executed)
-        self.driver.subscribe_epochs(self._on_epoch)
+        self.driver.events.executed.append(self._on_executed)
+        self.driver.events.epoch_began.append(self._on_epoch)
 
     def _engine(self) -> Engine:
         voters = self._journalled_voters()
@@ -264,7 +264,7 @@ class Node:
     async def _take_submissions(self, topic: str) -> None:
         messages = await self.network.join(
             topic,
-            lambda _, data: self.intake.check(topic, data),
+            lambda peer_id, data: self.intake.check(topic, data, peer_id),
             max_bytes=MAX_MESSAGE_BYTES,
         )
         async for _ in messages:
@@ -279,6 +279,7 @@ class Node:
         self.links.open(self.network, self.driver)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.driver.run)
+            nursery.start_soon(self.links.run)
             nursery.start_soon(self.speaker.run)
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.evaluations.run, 2 * self.config.workers)

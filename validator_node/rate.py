@@ -18,6 +18,13 @@ class Budget:
         self._now = now
         self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
+    def level(self, key: bytes) -> float:
+        """Return what the key could spend now."""
+        now = self._now()
+        full = self._per_second * BURST_S
+        level, at = self._buckets.get(key, (full, now))
+        return min(full, level + (now - at) * self._per_second)
+
     def spend(self, key: bytes, cost: float = 1.0) -> bool:
         """Take `cost` from the key's budget; False if it does not have that much."""
         now = self._now()

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+from consensus.inputs import WorkPending
 from consensus.messages import (
     DecidedSlot,
     NewView,
@@ -19,14 +20,14 @@ from consensus.messages import (
     ViewChange,
     Vote,
 )
-from protocol.codec import sha256
 from protocol.records.checkpoint import CheckpointVote
 from tests.simulation.byzantine import Coalition, Traitor
 from tests.simulation.checks import Breach, Checks
 from tests.simulation.liveness import Liveness
 from tests.simulation.plan import Plan
 from tests.simulation.replica import Replica
-from tests.simulation.trace import Trace, show
+from tests.simulation.signing import GENESIS_ROOT, state_root
+from tests.simulation.trace import Trace, show, show_certificate
 
 HEALED_MS = 20
 MAX_SAFETY_MS = 60_000
@@ -108,7 +109,8 @@ class Network:
         except Exception as error:  # noqa: BLE001 - an engine that raises has failed its run
             outcome.rule, outcome.detail = type(error).__name__, repr(error)
         outcome.slots, outcome.messages = self.height, self.delivered
-        outcome.views, outcome.epochs = len(self.views), max(e for e, _ in self.views)
+        outcome.views = sum(view > 0 for _, view in self.views)
+        outcome.epochs = max(epoch for epoch, _ in self.views)
         outcome.evidence, outcome.refused = self.evidence, self.refused
         if self.trace.keep:
             self.trace.note(self.now, "net", outcome.detail or "all went well")
@@ -123,6 +125,11 @@ class Network:
     def nonce(self) -> bytes:
         self.count += 1
         return self.count.to_bytes(8, "big")
+
+    def coalition_root(self, seq: int) -> bytes:
+        """The state root that a batch at `seq` must name."""
+        digest = self.checks.decided.get(seq - self.plan.window)
+        return GENESIS_ROOT if digest is None else state_root(digest)
 
     # --- faults ---------------------------------------------------------------------------------
 
@@ -184,8 +191,6 @@ class Network:
                 self._set_pending(replica, pending)
 
     def _set_pending(self, replica: Replica, pending: bool) -> None:
-        from consensus.inputs import WorkPending
-
         replica.pending = pending
         replica.put(WorkPending(pending))
 
@@ -264,8 +269,7 @@ class Network:
             self.height = max(self.height, seq)
             self.liveness.decided(replica, seq)
         if self.trace.keep:
-            digest = sha256(certificate.header.digest).hex()[:0] + certificate.header.digest.hex()[:6]
-            self.trace.note(self.now, replica.name, f"DECIDES {seq} {digest}")
+            self.trace.note(self.now, replica.name, f"DECIDES {show_certificate(certificate)}")
 
     def on_epoch(self, replica: Replica, epoch: int) -> None:
         if replica.honest:
