@@ -72,13 +72,14 @@ def on_pre_prepare(core: Core, message: PrePrepare) -> None:
         raise UnwantedError("malformed")
     if message.batch.body_root() != header.body_root:
         raise UnwantedError("body_mismatch")
-    slot = core.slot(header.seq)
-    earlier = slot.approvals.known(vote.signer, vote.view)
-    if earlier is None or earlier.digest != vote.digest:
+    known = core.slots.get(header.seq)
+    earlier = known.approvals.known(vote.signer, vote.view) if known is not None else None
+    if earlier is None or earlier.signature != vote.signature:
         check_vote_signature(core, vote)
         count_vote(core, vote)
-    if earlier is not None and earlier.digest != vote.digest:
+    if earlier is not None and (earlier.kind, earlier.digest) != (vote.kind, vote.digest):
         raise UnwantedError("equivocation")
+    slot = core.slot(header.seq)
     slot.headers[header.digest] = header
     slot.bodies[header.digest] = message.batch
     if slot.proposal is None:
@@ -236,6 +237,7 @@ def deliver(core: Core) -> bool:
         if body is None:
             break
         core.height, core.height_digest = core.height + 1, digest
+        core.delivered[core.height] = digest
         core.emit(Decide(body, slot.decided))
         moved = True
     if moved:

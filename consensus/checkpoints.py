@@ -23,20 +23,28 @@ MAX_VOTES_PER_SIGNER = 8
 
 def on_executed(core: Core, executed: Executed) -> None:
     """Note that a slot is executed; sign its checkpoint if one is due."""
-    if executed.edge is not None:
-        core.edge = executed.edge
+    edge = executed.edge
+    if edge is not None and edge.next_set.epoch == core.voters.epoch + 1:
+        core.edge = edge  # not that of an epoch gone by: drivers repeat `Executed` after a restart
     core.executed = max(core.executed, executed.seq)
     at_edge = core.edge is not None and core.edge.seq == executed.seq
     due = executed.seq % core.parameters.checkpoint_interval == 0 or at_edge
-    if not due or executed.seq != core.height or executed.seq <= core.stable_seq:
+    chain_hash = core.delivered.get(executed.seq)
+    for seq in [seq for seq in core.delivered if seq <= executed.seq]:
+        del core.delivered[seq]
+    if not due or chain_hash is None or executed.seq < core.stable_seq:
         return
     checkpoint = Checkpoint(
         epoch=core.voters.epoch,
         seq=executed.seq,
-        chain_hash=core.height_digest,
+        chain_hash=chain_hash,
         state_root=executed.state_root,
         next_set=core.edge.next_set if core.edge is not None and at_edge else None,
     )
+    if core.stable is not None and executed.seq == core.stable_seq:
+        if checkpoint != core.stable.checkpoint:
+            stop_voting(core, checkpoint, core.stable.checkpoint)
+        return
     core.own_checkpoints[executed.seq] = checkpoint
     if core.me is not None and core.me not in core.checkpoint_votes.get(executed.seq, {}):
         signature = core.signature(VoteKind.CHECKPOINT, 0, executed.seq, checkpoint.digest)
@@ -129,8 +137,13 @@ def stabilise(core: Core, certificate: CheckpointCertificate) -> None:
     core.emit(Stable(certificate))
     own = core.own_checkpoints.get(checkpoint.seq)
     if own is not None and own != checkpoint:
-        core.me = None
-        core.emit(Diverged(checkpoint.seq, own.state_root, checkpoint.state_root))
+        stop_voting(core, own, checkpoint)
     for held in (core.checkpoint_votes, core.own_checkpoints):
         for seq in [seq for seq in held if seq <= checkpoint.seq]:
             del held[seq]
+
+
+def stop_voting(core: Core, own: Checkpoint, certified: Checkpoint) -> None:
+    """Fall silent, in later epochs too: this replica's state is not what a quorum executed."""
+    core.me = core.key = None
+    core.emit(Diverged(certified.seq, own.state_root, certified.state_root))

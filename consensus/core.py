@@ -97,6 +97,8 @@ class Core:
         self.height_digest = genesis_digest
         self.executed = 0
         """The last slot that the driver has executed."""
+        self.delivered: dict[int, bytes] = {}
+        """Digests of slots handed over and not yet executed: a checkpoint names its slot's."""
         self.epoch_base = (0, genesis_digest)
         """The slot the epoch starts above, and its digest."""
         self.edge: Edge | None = None

@@ -91,7 +91,8 @@ class Patience:
             return
         self._armed.discard(timer)
         if timer is Timer.PROGRESS:
-            self._doublings = min(self._doublings + 1, 16)
+            if self.timeout_ms < core.parameters.max_timeout_ms:
+                self._doublings += 1
             start_view_change(core, core.view + 1)
         elif timer is Timer.ROTATE:
             if self.is_open():

@@ -39,6 +39,7 @@ def restore(
     if executed is not None:
         core.height, core.height_digest = executed.header.seq, executed.header.digest
         core.executed = core.height
+        core.delivered[core.height] = core.height_digest
     for record in records:
         if isinstance(record, PersistEpoch):
             _restore_epoch(core, record.certificate)
@@ -85,11 +86,11 @@ def _restore_tip(core: Core, notes: list[PersistNote]) -> None:
 
 def _restore_view(core: Core, notes: list[PersistNote], vows: list[PersistVow]) -> None:
     core.changing = core.view > 0
-    for note in notes:
-        if isinstance(note.record, NewView) and note.view == core.view:
+    for record in [vow.message for vow in vows] + [note.record for note in notes]:
+        if isinstance(record, NewView) and record.view == core.view:
             core.changing = False
-            core.new_view = note.record
-            adopt_selection(core, select(note.record.view_changes, core.epoch_base))
+            core.new_view = record
+            adopt_selection(core, select(record.view_changes, core.epoch_base))
     for vow in vows:
         if isinstance(vow.message, ViewChange) and vow.view == core.view and core.changing:
             core.own_view_change = vow.message

@@ -59,13 +59,14 @@ def select(view_changes: Iterable[ViewChange], epoch_base: tuple[int, bytes]) ->
 
 
 def start_view_change(core: Core, view: int) -> None:
-    """Leave every view below `view` and ask for it (rule 9); does nothing below the floor."""
-    if view < core.view or (view == core.view and core.changing):
+    """Leave every view below `view` and ask for it (rule 9); does nothing below the floor.
+
+    An observer asks for nothing: it stays where the proposals are until a NEW-VIEW moves it.
+    """
+    if core.me is None or view < core.view or (view == core.view and core.changing):
         return
     core.enter(view, changing=True)
     core.own_view_change = None
-    if core.me is None:
-        return
     content = ViewChangeContent(
         epoch=core.voters.epoch,
         view=view,

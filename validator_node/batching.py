@@ -1,7 +1,7 @@
 """Batching: when the primary proposes, and what.
 
 Rules:
-1. A batch closes `BATCH_INTERVAL_S` after the first thing that waits for it.
+1. A batch closes `interval_s` after the first thing that waits for it.
 2. It holds the waiting statements that continue what is executed or in flight (`statements`).
 3. An empty batch is proposed only to name a state root that is still owed: W slots after a slot
    that changed the state. An epoch's edge is W slots after the statement that fixed it, so the same
@@ -21,9 +21,12 @@ BATCH_INTERVAL_S = 0.05
 class Batching:
     """Makes this node's proposals."""
 
-    def __init__(self, store: Store, pool: StatementPool) -> None:
+    def __init__(
+        self, store: Store, pool: StatementPool, *, interval_s: float = BATCH_INTERVAL_S
+    ) -> None:
         self._store = store
         self._pool = pool
+        self._interval_s = interval_s
         self._window = store.genesis.parameters.window
         self.close_at: float | None = None
         """When the open batch closes, on the clock of `propose`; None while nothing waits."""
@@ -57,7 +60,7 @@ class Batching:
         if root is None:
             return None
         if self.close_at is None:
-            self.close_at = now + BATCH_INTERVAL_S
+            self.close_at = now + self._interval_s
         if now < self.close_at:
             return None
         self.close_at = None

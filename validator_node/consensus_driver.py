@@ -25,7 +25,7 @@ from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate
 from protocol.records.statement import Statement
 from validator_node.batch_check import Checker
-from validator_node.batching import Batching
+from validator_node.batching import BATCH_INTERVAL_S, Batching
 from validator_node.driver_events import DriverEvents, FromPeer, OwnStatement, Turn
 from validator_node.errors import ReplayError
 from validator_node.journal_bridge import SigningJournal
@@ -54,6 +54,8 @@ class ConsensusDriver:
         checker: Checker,
         pool: StatementPool,
         outbox: Outbox,
+        *,
+        batch_interval_s: float = BATCH_INTERVAL_S,
     ) -> None:
         self.engine = engine
         self.refused: Counter[str] = Counter()
@@ -70,7 +72,7 @@ class ConsensusDriver:
         self._parked: list[fx.CheckBatch] = []
         self.events = DriverEvents()
         self._peer_slots: dict[int, trio.Semaphore] = {}
-        self._batching = Batching(store, pool)
+        self._batching = Batching(store, pool, interval_s=batch_interval_s)
         self._pending = False
 
     # --- what comes in -----------------------------------------------------------------------

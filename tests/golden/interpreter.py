@@ -75,7 +75,8 @@ def run(script: str) -> str:
             stage = stage or open_stage(setup)
             written += [f"  {told}" for told in perform(stage, line)]
         except AssertionError as error:
-            raise StageError(f"line {number}, '{line}': {error}") from error
+            before = "\n".join(written[-20:])
+            raise StageError(f"line {number}, '{line}': {error}\n{before}") from error
     return "\n".join(written) + "\n"
 
 
@@ -149,7 +150,7 @@ def everything(stage: Stage, names: list[str] | None) -> list[str]:
     outcomes: dict[str, list[str]] = {}
     for name, line in stage.settle(names or stage.replicas):
         outcomes.setdefault(line, []).append(name)
-    return [line for text, by in outcomes.items() for line in told_by([(n, [text]) for n in by])]
+    return [line for text, by in outcomes.items() for line in told_by([(n, [text]) for n in sorted(set(by))])]
 
 
 @command("what is under way is lost")

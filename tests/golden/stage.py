@@ -114,6 +114,8 @@ class Stage:
             effects = replica.engine.step(queue.pop(0))
             if replica.trap and any(isinstance(effect, fx.Persist) for effect in effects):
                 effects = self.crash(replica, effects, lines)
+            for effect in effects:  # names come with the headers, which may stand further down
+                self.words.effect(effect, replica.voters)
             for effect in effects:
                 if self.timers_shown or not isinstance(effect, TIMERS):
                     lines.append(self.words.effect(effect, replica.voters))
@@ -210,7 +212,7 @@ class Stage:
 
     def reads_as(self, letter: Letter, text: str) -> bool:
         words = self.words.message(letter.message)
-        return words == text or words.startswith(text + " ")
+        return words == text or words.startswith((text + " ", text + ":"))
 
     def find(self, text: str, origin: str, to: str) -> ms.Message:
         """Return the message that reads as `text`: the first under way, else the last ever sent."""
@@ -228,6 +230,8 @@ class Stage:
 
     def deliver(self, text: str, origin: str, to: str) -> list[str]:
         message = self.find(text, origin, to)
+        if self.replicas[to].index_of(origin) == STRANGER:
+            return [f"does not know {origin}"]
         return self.step(to, inputs.Received(self.replicas[to].index_of(origin), message))
 
     def settle(self, only: Iterable[str]) -> list[tuple[str, str]]:
@@ -253,7 +257,7 @@ class Stage:
         """Deliver one letter; return what of its effects is worth telling."""
         event = inputs.Received(replica.index_of(letter.origin), letter.message)
         told: list[tuple[str, str]] = []
-        queue: list[inputs.Input] = [event]
+        queue: list[inputs.Input] = [] if event.peer == STRANGER else [event]
         while queue and replica.alive:
             for effect in replica.engine.step(queue.pop(0)):
                 if isinstance(effect, OUTCOMES):

@@ -5,7 +5,7 @@ from registry import keys
 from registry.access import challenge, challenges, current_epoch, neuron, read
 from registry.catalog import apply_registry_change
 from registry.submissions import why_inadmissible
-from tests.support import OWNER, STRANGER, World, make_challenge
+from tests.support import OWNER, START_MS, STRANGER, World, make_challenge
 
 WORLD = World()
 
@@ -21,6 +21,8 @@ def active(view: DictView) -> list[tuple[str, int]]:
 
 def test_the_genesis_fills_the_state(view: DictView) -> None:
     assert current_epoch(view) == 0
+    assert read(view, keys.Progress, keys.EPOCH) == keys.Progress(epoch=0)
+    assert read(view, keys.Time, keys.TIME) == keys.Time(time_ms=START_MS, seq=0)
     assert active(view) == [("alpha", 1), ("beta", 1)]
     for entry in WORLD.genesis.neurons:
         assert neuron(view, entry.hotkey) == entry

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.validators import Voters
-from protocol.codec import digest_of, sha256
+from protocol.codec import sha256
 from protocol.envelope import seed_of
 from protocol.records.result import Copy, Disputed, Replicated, Result, result_key
 from registry import keys
@@ -19,12 +19,11 @@ from registry.submissions import (
     NoOp,
     admit,
     best_scores,
-    expire,
     state_verdict,
     unsettled,
     why_inadmissible,
 )
-from tests.registry.support import WORLD, D, admitted, begin, result_of, settle, slot
+from tests.registry.support import WORLD, admitted, begin, result_of, settle, slot
 from tests.support import STRANGER, World, make_challenge, make_verdict, replaced
 
 # --- admission -----------------------------------------------------------------------------------
@@ -265,64 +264,6 @@ def test_the_end_does_not_depend_on_the_order_of_verdicts(data: st.DataObject) -
     if ends[0] is not None:
         end = "settled" if isinstance(ends[0].basis, Replicated) else "split"
     assert end == expected_basis(world.voters, choices)
-
-
-# --- time-outs and scores ------------------------------------------------------------------------
-
-
-def test_it_is_disputed_after_d_slots_and_not_before() -> None:
-    view = WORLD.state()
-    first = admitted(view, at=slot(1))
-    second = admitted(view, b"second", at=slot(2))
-    state_verdict(view, WORLD.voters, slot(2), 0, make_verdict(first))
-    assert expire(view, slot(D)) == []
-    (event,) = expire(view, slot(1 + D))
-    result = result_of(event)
-    assert (result.submission_id, result.settled_seq) == (first, 1 + D)
-    assert result.basis == Disputed(reason="timeout")
-    assert [entry[0] for entry in unsettled(view)] == [second]
-    assert expire(view, slot(1 + D)) == []
-    assert [result_of(event).submission_id for event in expire(view, slot(100))] == [second]
-
-
-def test_what_has_ended_does_not_time_out() -> None:
-    view = WORLD.state()
-    settle(view, admitted(view), 1, slot(2))
-    assert expire(view, slot(1 + D)) == []
-    assert not list(view.items(keys.DEADLINE))
-    assert not list(view.items(keys.PENDING))
-
-
-@given(st.permutations([3, 0, 7, 5]))
-def test_a_miners_best_score_of_the_epoch_counts(scores: list[int]) -> None:
-    view = WORLD.state()
-    for score in scores:
-        submission_id = admitted(view, b"body %d" % score)
-        settle(view, submission_id, score, slot(2))
-    assert best_scores(view, 0) == {"alpha": {WORLD.uid(0): 7}}
-
-
-def test_scores_are_kept_by_epoch_challenge_and_miner() -> None:
-    view = WORLD.state()
-    straggler = admitted(view, b"straggler", expiry_epoch=9)
-    settle(view, admitted(view, b"one"), 5, slot(2))
-    settle(view, admitted(view, b"two", miner=1), 6, slot(2))
-    settle(view, admitted(view, b"three", challenge_id="beta"), 7, slot(2))
-    settle(view, straggler, 1, slot(3, epoch=1))
-    first, second = WORLD.uid(0), WORLD.uid(1)
-    assert best_scores(view, 0) == {"alpha": {first: 5, second: 6}, "beta": {first: 7}}
-    assert best_scores(view, 1) == {"alpha": {first: 1}}
-    assert best_scores(view, 2) == {}
-
-
-def test_the_best_score_names_its_submission() -> None:
-    view = WORLD.state()
-    first = admitted(view, b"one")
-    settle(view, first, 5, slot(2))
-    settle(view, admitted(view, b"two"), 5, slot(2))
-    best = read(view, keys.Best, keys.best_key(0, "alpha", WORLD.uid(0)))
-    assert best == keys.Best(score=5, submission_id=first)
-    assert digest_of(WORLD.submission(b"one")) == first
 
 
 # --- when the set changes ------------------------------------------------------------------------

@@ -41,6 +41,8 @@ def bend(coalition: Coalition, traitor: Traitor, member: int, message) -> list:
     """Return what really goes to `member`."""
     habits, rng = coalition.habits, coalition.rng
     epoch = getattr(message, "epoch", None)
+    if isinstance(message, PrePrepare | NewView) and not is_ours(coalition, message):
+        return [message]  # somebody else's, passed on
     match message:
         case PrePrepare() if "equivocate" in habits:
             return [other_proposal(coalition, message) if member % 2 else message]
@@ -57,6 +59,11 @@ def bend(coalition: Coalition, traitor: Traitor, member: int, message) -> list:
         case Status() if "forge" in habits and rng.random() < 0.3:
             return [msgspec.structs.replace(message, height=rng.randint(0, message.height + 9))]
     return [message]
+
+
+def is_ours(coalition: Coalition, message: PrePrepare | NewView) -> bool:
+    signed = message.vote if isinstance(message, PrePrepare) else message
+    return signed.signer in coalition.traitors(signed.epoch)
 
 
 def other_proposal(coalition: Coalition, message: PrePrepare) -> PrePrepare:

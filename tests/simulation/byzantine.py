@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 WITHHELD = (Vote, PrePrepare, ViewChange, NewView, CheckpointVote, DecidedSlot, BatchBody)
 
 
+class ForgeryError(Exception):
+    """The simulator itself signed with a key that is not Byzantine."""
+
+
 class Coalition:
     """What all Byzantine members know together, and the means to sign."""
 
@@ -135,6 +139,8 @@ class Coalition:
 
     def sign(self, epoch: int, signer: int, kind: str, view: int, seq: int, digest: bytes) -> bytes:
         voters = self.voters(epoch)
+        if signer not in self.traitors(epoch):
+            raise ForgeryError(f"the simulator signs with the key of honest {signer}")
         key = voters.key(signer)
         payload = vote_payload(
             voters.domain, VoteKind(kind), view=view, seq=seq, digest=digest, signer=key
@@ -192,7 +198,7 @@ class Traitor(Replica):
         """Our own engine may well trip over what we do; then it starts again with nothing."""
         try:
             super().turn()
-        except CrashError:
+        except (CrashError, ForgeryError):
             raise
         except Exception:  # noqa: BLE001 - whatever became of a liar's own state
             self.forget()

@@ -62,6 +62,8 @@ class Checks:
         self.vows: dict[tuple, tuple] = {}
         self.commits: dict[tuple, set[int]] = {}
         self.prepared: dict[int, set[tuple]] = {}
+        self.tips: dict[int, dict[int, bytes]] = {}
+        """What each member has noted as decided."""
         self.floors: dict[int, tuple[int, int]] = {}
         self.good: set[tuple[str, Certificate]] = set()
         self.shuffle = random.Random(plan.seed)
@@ -128,6 +130,7 @@ class Checks:
             self.prepared.setdefault(replica.member, set()).add((*place, body.header.digest))
         elif kind == "tip":
             self.certificate(body, "commit")
+            self.tips.setdefault(replica.member, {})[body.header.seq] = body.header.digest
         elif isinstance(body, PrePrepare):
             self.parents[body.header.digest] = body.header.parent
         elif isinstance(body, NewView):
@@ -184,15 +187,11 @@ class Checks:
 
     def is_decided(self, replica, seq: int, digest: bytes | None) -> bool:
         """Whether this replica knows `digest` decided at `seq`."""
-        core = replica.engine.core
         if seq == 0:
             return digest == NETWORK
         if seq <= len(replica.chain):
             return replica.chain[seq - 1][1].header.digest == digest
-        slot = core.slots.get(seq)
-        if slot is not None and slot.decided is not None:
-            return slot.decided.header.digest == digest
-        return (core.tip_seq, core.tip_digest) == (seq, digest)
+        return self.tips.get(replica.member, {}).get(seq) == digest
 
     # --- what leaves, and what is reported ------------------------------------------------------
 

@@ -7,6 +7,7 @@ from protocol.codec import encode, sha256
 from protocol.records.statement import Statement
 from protocol.records.submission import (
     PostedSubmission,
+    SignedSubmission,
     SubmissionMessage,
     submission_topic,
 )
@@ -51,8 +52,12 @@ class Site:
         for item in statement.items:
             self.said.append((trio.current_time(), item.submission.submission_id))
 
-    def check(self, *posted: PostedSubmission, topic: str | None = None) -> bool:
-        return self.intake.check(topic or self.topic, encode(SubmissionMessage(posted=posted)))
+    def check(
+        self, *posted: PostedSubmission, topic: str | None = None, peer: str = "peer"
+    ) -> bool:
+        return self.intake.check(
+            topic or self.topic, encode(SubmissionMessage(posted=posted)), peer
+        )
 
     def for_turn_of(self, validator: int, start: int = 0) -> PostedSubmission:
         """Return a submission that this validator is the first to admit."""
@@ -140,7 +145,7 @@ def test_an_unknown_challenge_has_no_topic_here(world: World, site: Site) -> Non
     ids=["empty", "garbage", "no submissions", "too large"],
 )
 def test_what_is_no_message_is_refused(site: Site, data: bytes, reason: str) -> None:
-    assert not site.intake.check(site.topic, data)
+    assert not site.intake.check(site.topic, data, "peer")
     assert site.intake.refused == {reason: 1}
 
 
@@ -180,6 +185,21 @@ def test_each_hotkey_has_its_rate(world: World, store: Store) -> None:
     assert site.check(world.posted(b"4"))
     assert site.intake.why_refused(id_of(world.posted(b"4"))) is None
     assert not site.check(world.posted(b"5"))
+
+
+def test_forgeries_cost_their_forwarder_not_the_hotkey_they_name(
+    world: World, store: Store
+) -> None:
+    site = Site(world, store, rate=1)
+    site.clock = lambda: 100.0
+    for number in range(40):
+        posted = world.posted(b"forged %d" % number)
+        signed = SignedSubmission(submission=posted.signed.submission, signature=bytes(64))
+        forged = PostedSubmission(signed=signed, body=posted.body)
+        assert not site.check(forged, peer="hostile")
+    assert site.intake.refused == {"bad_signature": 20, "peer_limited": 20}
+    assert not site.check(world.posted(b"by the hostile peer"), peer="hostile")
+    assert site.check(world.posted(b"genuine"), peer="honest")
 
 
 def test_cheap_refusals_do_not_cost_the_hotkeys_rate(world: World, store: Store) -> None:

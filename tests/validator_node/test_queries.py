@@ -71,7 +71,7 @@ def test_a_miner_can_follow_its_submission(
 
     look()
     topic = submission_topic(world.network_id, "alpha")
-    assert intake.check(topic, encode(SubmissionMessage(posted=(posted,))))
+    assert intake.check(topic, encode(SubmissionMessage(posted=(posted,))), "peer")
     look()
     world.decide(store, world.statement(0, posted.signed))
     intake.on_admitted(submission_id)
@@ -91,7 +91,7 @@ def test_a_miner_is_told_why_it_was_refused(
 ) -> None:
     posted = world.posted(b"a body", challenge_version=9)
     topic = submission_topic(world.network_id, "alpha")
-    assert not intake.check(topic, encode(SubmissionMessage(posted=(posted,))))
+    assert not intake.check(topic, encode(SubmissionMessage(posted=(posted,))), "peer")
     reply = queries.reply(posted.signed.submission.submission_id)
     assert (reply.state, reply.reason, reply.receipt) == ("refused", "other_version", b"")
 

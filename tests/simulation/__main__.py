@@ -1,0 +1,54 @@
+"""`python -m tests.simulation`: soak the engine in simulated networks (`make soak`)."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+import time
+
+from tests.simulation.minimise import report
+from tests.simulation.plan import draw
+from tests.simulation.swarm import Distribution, run_seeds
+
+PROGRESS_RUNS = 500
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", metavar="A:B", help="the seeds from A up to, not including, B")
+    parser.add_argument("--count", type=int, default=2000, help="so many seeds from 0")
+    parser.add_argument("--minutes", type=float, help="go on for so long instead")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args(arguments)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    first, last = map(int, options.seeds.split(":")) if options.seeds else (0, options.count)
+    seeds = range(first, last)
+    until = float("inf")
+    if options.minutes is not None:
+        seeds, until = itertools.count(first), time.monotonic() + options.minutes * 60
+        seeds = itertools.takewhile(lambda _: time.monotonic() < until, seeds)
+    found = Distribution()
+    for outcome in run_seeds(seeds, options.jobs):
+        found.add(outcome)
+        if outcome.rule:
+            say(f"seed {outcome.seed} FAILED: {outcome.detail}")
+        if found.runs % PROGRESS_RUNS == 0:
+            say(f"{found.runs} networks, {len(found.failed)} failed, {sum(found.slots)} slots")
+    say(found.show())
+    for outcome in found.failed[:3]:
+        say("\n" + report(draw(outcome.seed), outcome.rule))
+    return 1 if found.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
