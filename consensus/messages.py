@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
-from protocol.codec import U16, U64, Digest, Record, Signature, digest_of
+from protocol.codec import U16, U64, Digest, Meta, Record, Signature, digest_of
 from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.checkpoint import CheckpointCertificate, CheckpointVote
 from protocol.records.validators import MAX_VALIDATORS

@@ -18,7 +18,7 @@ import hashlib
 from typing import Annotated, Any, TypeVar, dataclass_transform, overload
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta as Meta  # re-exported: bounds are part of the words
 
 from protocol.errors import DecodeError, TooLargeError
 

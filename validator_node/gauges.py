@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import psutil
@@ -13,12 +14,18 @@ if TYPE_CHECKING:
     from validator_node.node import Node
 
 
+Figure = tuple[str, Callable[[], float]]
+
+
 def sources_of(node: Node) -> Sources:
     """Return where each metric of `node` comes from."""
+    return Sources(gauges=_gauges(node), counters=_counters(node), labelled=_labelled(node))
+
+
+def _gauges(node: Node) -> dict[str, Figure]:
     driver, intake, weights = node.driver, node.intake, node.weights
     process = psutil.Process()
-    sources = Sources()
-    sources.gauges = {
+    return {
         "height": ("Last executed slot", lambda: node.store.height),
         "view": ("Floor view", lambda: driver.engine.view),
         "primary": ("Index of the floor view's primary", lambda: driver.engine.primary),
@@ -28,7 +35,7 @@ def sources_of(node: Node) -> Sources:
         "statements_waiting": ("Statements not yet executed", lambda: len(driver.pool)),
         "submissions_waiting": ("Submissions not yet admitted", lambda: len(intake)),
         "evaluations_waiting": ("Admitted, not yet evaluated here", lambda: len(node.evaluations)),
-        "pending": ("Submissions admitted and not ended", node.pending_count),
+        "pending": ("Submissions admitted and not ended", lambda: node.pending),
         "results_epoch": (
             "Newest epoch with a settled result, -1 for none",
             lambda: node.results_epoch,
@@ -51,16 +58,23 @@ def sources_of(node: Node) -> Sources:
             lambda: process.memory_info().rss,
         ),
     }
-    sources.counters = {
+
+
+def _counters(node: Node) -> dict[str, Figure]:
+    return {
         "settled": ("Submissions settled", lambda: node.settled),
         "disputed": ("Submissions disputed", lambda: node.disputed),
         "copies": ("Submissions that copied an earlier body", lambda: node.copies),
-        "accepted": ("Submissions taken in", lambda: intake.accepted),
+        "accepted": ("Submissions taken in", lambda: node.intake.accepted),
         "messages_sent": ("Consensus messages sent", lambda: node.outbox.messages_sent),
-        "evidence": ("Contradicting votes seen", lambda: len(driver.evidence)),
+        "evidence": ("Contradicting votes seen", lambda: len(node.driver.evidence)),
     }
-    sources.labelled = {
-        "refused": ("Submissions refused at intake", "reason", lambda: intake.refused),
+
+
+def _labelled(node: Node) -> dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]]:
+    driver, weights = node.driver, node.weights
+    return {
+        "refused": ("Submissions refused at intake", "reason", lambda: node.intake.refused),
         "messages_refused": (
             "Consensus messages that changed nothing",
             "reason",
@@ -81,4 +95,3 @@ def sources_of(node: Node) -> Sources:
             lambda: {" ".join(key): n for key, n in node.network.counters.items()},
         ),
     }
-    return sources

@@ -91,15 +91,20 @@ class Node:
         known = frozenset(address.rsplit("/p2p/", 1)[-1] for address in config.bootstrap)
         self.links = ConsensusLinks(self.peers, self._node_record(), known)
         self.outbox = Outbox(len(voters), self.me, self.links.send_frame)
+        statements = self._statement_pool(voters)
         self.driver = ConsensusDriver(
-            engine,
-            self.store,
-            self.journal,
-            self.checker,
-            self._statement_pool(voters),
-            self.outbox,
+            engine, self.store, self.journal, self.checker, statements, self.outbox
         )
         self.speaker = self._speaker()
+        self._open_services(pool)
+        self.settled = self.disputed = self.copies = 0
+        self.results_epoch = -1
+        self.pending = sum(1 for _ in self.store.tree.items(state_keys.PENDING))
+        self.driver.events.executed.append(self._on_executed)
+        self.driver.events.epoch_began.append(self._on_epoch)
+
+    def _open_services(self, pool: WorkerPool) -> None:
+        config, genesis = self.config, self.genesis
         self.evaluations = EvaluationService(
             self.store,
             pool,
@@ -120,14 +125,10 @@ class Node:
             self.store,
             embedded_chain(genesis, config.chain_dir),
             self.speaker,
-            keys.hotkey,
+            self.keys.hotkey,
             poll_s=genesis.chain.block_time_ms / 2000,
         )
         self.queries = QueryService(self.store, self.intake)
-        self.settled = self.disputed = self.copies = 0
-        self.results_epoch = -1
-        self.driver.events.executed.append(self._on_executed)
-        self.driver.events.epoch_began.append(self._on_epoch)
 
     def _engine(self) -> Engine:
         voters = self._journalled_voters()
@@ -201,12 +202,15 @@ class Node:
         for admitted in outcome.admitted:
             self.intake.on_admitted(admitted.submission_id)
             self.evaluations.add(admitted)
+            self.pending += 1
         for result in outcome.results:
             self.intake.on_admitted(result.submission_id)
             self.speaker.drop("verdict", result.submission_id)
             if isinstance(result.basis, Copy):
-                self.copies += 1
-            elif isinstance(result.basis, Disputed):
+                self.copies += 1  # never pending
+                continue
+            self.pending -= 1
+            if isinstance(result.basis, Disputed):
                 self.disputed += 1
             else:
                 self.settled += 1
@@ -216,10 +220,6 @@ class Node:
             self.weights.on_closed(weights, header.seq)
         self.queries.view = self.driver.engine.view
         self.speaker.wake()
-
-    def pending_count(self) -> int:
-        """Return how many submissions are admitted and not ended."""
-        return sum(1 for _ in self.store.tree.items(state_keys.PENDING))
 
     def _on_epoch(self, voters: Voters, me: int | None) -> None:
         self.me = me

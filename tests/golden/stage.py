@@ -100,6 +100,7 @@ class Stage:
             verify=verify,
             parameters=self.parameters,
             genesis_digest=GENESIS,
+            key=key_of(name),
             **recovered,
         )
 
@@ -129,7 +130,7 @@ class Stage:
         replica.alive = False
         trap, replica.trap = replica.trap, ""
         if trap == "before":
-            lines.append("crashes before it is on disk")
+            lines.append("has nothing of it on disk yet")
             return []
         return [effect for effect in effects if isinstance(effect, fx.Persist)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
 import time
@@ -32,13 +31,12 @@ def say(text: str) -> None:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     first, last = map(int, options.seeds.split(":")) if options.seeds else (0, options.count)
-    seeds = range(first, last)
-    until = float("inf")
+    is_over = None
     if options.minutes is not None:
-        seeds, until = itertools.count(first), time.monotonic() + options.minutes * 60
-        seeds = itertools.takewhile(lambda _: time.monotonic() < until, seeds)
+        until, last = time.monotonic() + options.minutes * 60, first + 10**9
+        is_over = lambda: time.monotonic() >= until  # noqa: E731
     found = Distribution()
-    for outcome in run_seeds(seeds, options.jobs):
+    for outcome in run_seeds(range(first, last), options.jobs, is_over):
         found.add(outcome)
         if outcome.rule:
             say(f"seed {outcome.seed} FAILED: {outcome.detail}")

@@ -1,7 +1,8 @@
 """What of an engine's state the journal must bring back after a restart.
 
 Left out, because nothing that was promised hangs on it: other validators' votes and view changes
-(they are sent again on STATUS), timers, proposals that were never approved, and memoised checks.
+(they are sent again on STATUS), certificates of decided slots below the tip (they are fetched
+again), timers, proposals that were never approved, and memoised checks.
 """
 
 from __future__ import annotations
@@ -40,11 +41,6 @@ def project(engine: Engine, chain: list) -> dict:
         "edge": core.edge and core.edge.seq,
         "me": core.me,
         "own view change": core.own_view_change if core.changing else None,
-        "own checkpoints": sorted(core.own_checkpoints),
+        "own checkpoints": sorted(core.own_checkpoints) if core.me is not None else None,
         "slots": slots,
-        "undelivered": sorted(
-            (seq, slot.decided.header.digest)
-            for seq, slot in core.slots.items()
-            if slot.decided is not None
-        ),
     }

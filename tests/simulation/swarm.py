@@ -5,26 +5,27 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.simulation.network import Network, Outcome
 from tests.simulation.plan import draw
 
-CHUNK = 20
+CHUNK, BLOCK = 10, 1000
 
 
 def run_seed(seed: int) -> Outcome:
     return Network(draw(seed)).run()
 
 
-def run_seeds(seeds: Iterable[int], jobs: int) -> Iterator[Outcome]:
-    """Yield the outcome of each seed, in order."""
-    if jobs == 1:
-        yield from map(run_seed, seeds)
-        return
+def run_seeds(seeds: range, jobs: int, is_over=None) -> Iterator[Outcome]:
+    """Yield the outcome of each seed, in order, until `is_over` says so between two blocks."""
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(run_seed, seeds, chunksize=CHUNK)
+        for first in range(seeds.start, seeds.stop, BLOCK):
+            if is_over is not None and is_over():
+                return
+            block = range(first, min(first + BLOCK, seeds.stop))
+            yield from pool.imap(run_seed, block, chunksize=CHUNK)
 
 
 @dataclass

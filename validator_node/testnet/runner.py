@@ -25,6 +25,7 @@ START_DEADLINE_S = 90.0
 DRAIN_DEADLINE_S = 60.0
 RECOVER_DEADLINE_S = 30.0
 POLL_S = 0.5
+FINE_POLL_S = 0.05
 KILL_AT = 0.4
 """Fraction of the load phase after which `kill_one` strikes."""
 DOWN_S = 4.0
@@ -44,6 +45,8 @@ class Testnet:
         self._validators: list[Child] = []
         self._miners: list[Child] = []
         self._started = trio.current_time()
+        self.recovery_s: float | None = None
+        """From the primary's death to the first decision of a later view."""
 
     @property
     def validators(self) -> list[Child]:
@@ -61,7 +64,9 @@ class Testnet:
                 nursery.start_soon(read, index)
         return rows
 
-    async def _watch(self, phase: str, until: Condition | None, deadline_s: float) -> bool:
+    async def _watch(
+        self, phase: str, until: Condition | None, deadline_s: float, poll_s: float = POLL_S
+    ) -> bool:
         """Show progress until `until` holds; False when `deadline_s` passed first."""
         with trio.move_on_after(deadline_s):
             while True:
@@ -72,11 +77,13 @@ class Testnet:
                 self._screen.progress(phase, rows, trio.current_time() - self._started)
                 if until is not None and until(rows):
                     return True
-                await trio.sleep(POLL_S)
+                await trio.sleep(poll_s)
         return until is None
 
-    async def _require(self, phase: str, until: Condition, deadline_s: float) -> None:
-        if not await self._watch(phase, until, deadline_s):
+    async def _require(
+        self, phase: str, until: Condition, deadline_s: float, poll_s: float = POLL_S
+    ) -> None:
+        if not await self._watch(phase, until, deadline_s, poll_s):
             rows = await self._figures()
             raise TestnetError(
                 f"{phase}: not done after {deadline_s:g} s (figures: {rows}); see the logs in "
@@ -129,8 +136,9 @@ class Testnet:
             heights = [row["height"] for index in others if (row := now[index]) is not None]
             return bool(heights) and max(heights) > height + window
 
-        await self._require("primary killed", decided, RECOVER_DEADLINE_S)
-        self._screen.say(f"the others went on after {trio.current_time() - killed_at:.1f} s")
+        await self._require("primary killed", decided, RECOVER_DEADLINE_S, FINE_POLL_S)
+        self.recovery_s = round(trio.current_time() - killed_at, 2)
+        self._screen.say(f"the others went on after {self.recovery_s:.1f} s")
         await self._watch("primary down", None, DOWN_S)
         revived = await processes.start_validator(self._layout.validators[primary])
         revived.cpu_before_s = victim.last_cpu_s
@@ -187,7 +195,7 @@ async def _cancel_on_signal(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def _run_phases(layout: Layout, screen: Screen) -> tuple[list[Child], float] | None:
+async def _run_phases(layout: Layout, screen: Screen) -> tuple[Testnet, float] | None:
     async with httpx.AsyncClient() as client:
         testnet = Testnet(layout, screen, client)
         async with trio.open_nursery() as nursery:
@@ -202,7 +210,7 @@ async def _run_phases(layout: Layout, screen: Screen) -> tuple[list[Child], floa
                 with trio.CancelScope(shield=True):
                     await testnet.stop()
             nursery.cancel_scope.cancel()
-            return testnet.validators, loaded_s
+            return testnet, loaded_s
     return None
 
 
@@ -227,8 +235,9 @@ def run_testnet(options: TestnetOptions) -> dict[str, Any] | None:
     if ended is None:
         screen.say("interrupted; every process has ended")
         return None
-    children, loaded_s = ended
-    report = make_report(layout, loaded_s, children)
+    testnet, loaded_s = ended
+    report = make_report(layout, loaded_s, testnet.validators)
+    report["recovery_s"] = testnet.recovery_s
     print_report(screen.console, report)
     if options.report is not None:
         options.report.write_text(json.dumps(report, indent=1) + "\n")

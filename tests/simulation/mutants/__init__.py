@@ -36,15 +36,17 @@ class Edit:
             found = getattr(found, name)
         return found
 
-    def code(self):
-        function = self.target()
-        source = textwrap.dedent(inspect.getsource(function))
-        if source.count(self.old) != 1:
-            raise LookupError(f"{self.module}.{self.function} has no single {self.old!r}")
-        namespace: dict = {}
-        text = "from __future__ import annotations\n" + source.replace(self.old, self.new)
-        exec(text, function.__globals__, namespace)
-        return namespace[self.function.split(".")[-1]].__code__
+
+def edited(function: FunctionType, edits: list[Edit]):
+    """Return the code of `function` with `edits` made in its source, one after the other."""
+    source = textwrap.dedent(inspect.getsource(function))
+    for edit in edits:
+        if source.count(edit.old) != 1:
+            raise LookupError(f"{edit.module}.{edit.function} has no single {edit.old!r}")
+        source = source.replace(edit.old, edit.new)
+    namespace: dict = {}
+    exec("from __future__ import annotations\n" + source, function.__globals__, namespace)
+    return namespace[function.__name__].__code__
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,18 @@ class Mutant:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        targets = [edit.target() for edit in self.edits]
-        codes = [target.__code__ for target in targets]
-        new = [edit.code() for edit in self.edits]
+        grouped: dict[FunctionType, list[Edit]] = {}
+        for edit in self.edits:
+            grouped.setdefault(edit.target(), []).append(edit)
+        before = {function: function.__code__ for function in grouped}
+        after = {function: edited(function, edits) for function, edits in grouped.items()}
         try:
-            for target, code in zip(targets, new, strict=True):
-                target.__code__ = code
+            for function, code in after.items():
+                function.__code__ = code
             yield
         finally:
-            for target, code in zip(targets, codes, strict=True):
-                target.__code__ = code
+            for function, code in before.items():
+                function.__code__ = code
 
 
 def _mutant(name: str, rule: str, *edits: tuple[str, str, str, str]) -> Mutant:
@@ -93,14 +97,12 @@ MUTANTS = {
         _mutant(
             "vote in the old view", "7, 9: after VIEW-CHANGE nothing is signed below its view",
             ("succession", "start_view_change",
-             "if view < core.view or (view == core.view and core.changing):",
-             "asked = core.own_view_change\n"
-             "    if view < core.view or (view == core.view and core.changing) or (\n"
-             "        asked is not None and asked.view >= view\n    ):"),
+             "core.me is None or view < core.view or",
+             "core.me is None or view < core.view or (\n        core.own_view_change is not None\n"
+             "        and core.own_view_change.view >= view) or"),
             ("succession", "start_view_change",
              "core.enter(view, changing=True)\n    core.own_view_change = None",
-             "if core.me is None or core.voters.primary(view) == core.me:\n"
-             "        core.enter(view, changing=True)"),
+             "if core.voters.primary(view) == core.me:\n        core.enter(view, changing=True)"),
         ),
         _mutant(
             "quorum 2 of 4", "1: a quorum is more than two thirds",
