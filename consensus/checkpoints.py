@@ -32,7 +32,8 @@ def on_executed(core: Core, executed: Executed) -> None:
     chain_hash = core.delivered.get(executed.seq)
     for seq in [seq for seq in core.delivered if seq <= executed.seq]:
         del core.delivered[seq]
-    if not due or chain_hash is None or executed.seq < core.stable_seq:
+    first = max(core.stable_seq, core.epoch_base[0] + 1)  # an epoch gone by has its checkpoints
+    if not due or chain_hash is None or executed.seq < first:
         return
     checkpoint = Checkpoint(
         epoch=core.voters.epoch,

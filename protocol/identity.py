@@ -30,9 +30,14 @@ def ss58_of(hotkey: bytes) -> str:
 def hotkey_of(address: str) -> bytes:
     """Return the 32-byte public key behind an ss58 address; `KeyFormatError` if it is not one."""
     try:
-        return bytes(decode_ss58(address))
+        hotkey = bytes(decode_ss58(address))
     except ValueError as error:
         raise KeyFormatError(f"{address!r} is not an ss58 address: {error}") from error
+    if ss58_of(hotkey) != address:
+        raise KeyFormatError(
+            f"{address!r} is an address of another chain format than {SS58_FORMAT}"
+        )
+    return hotkey
 
 
 class Hotkey:

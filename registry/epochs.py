@@ -9,6 +9,7 @@ Rules:
    the order of the next epoch's set.
 3. time(n) = max(time(n-1) + 1, the weighted median of each validator's last executed statement
    clock): no clock of a minority can move it beyond the clocks of the others (consensus.md 17).
+   Who has said nothing in this epoch counts with clock 0, or the first to speak would set the time.
 """
 
 from __future__ import annotations

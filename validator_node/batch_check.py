@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from consensus.validators import Voters
 from protocol.actions import RegistryChange
-from protocol.codec import digest_of, encode, sha256
+from protocol.codec import encode, sha256
 from protocol.errors import ProtocolError
 from protocol.identity import verify_consensus
 from protocol.records.batch import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batch
@@ -97,18 +97,19 @@ class Checker:
         if size > MAX_BATCH_BYTES:
             raise InvalidBatchError(f"{size} bytes, the limit is {MAX_BATCH_BYTES}")
         items = 0
-        seen = set()
+        origin: tuple[str, int | bytes, int]
+        seen: set[tuple[str, int | bytes, int]] = set()
         for action in batch.actions:
             if isinstance(action, Statement):
                 items += len(action.items)
-                origin = (b"statement", action.header.signer, action.header.counter)
+                origin = ("statement", action.header.signer, action.header.counter)
                 self.check_statement(action)
             elif isinstance(action, RegistryChange):
                 items += 1
-                origin = (digest_of(action.content), 0, action.content.sequence)
+                origin = ("registry", action.owner, action.content.sequence)
                 action.verify(self._network_id)
             if origin in seen:
-                raise InvalidBatchError(f"holds {origin[0].decode('ascii', 'replace')} twice")
+                raise InvalidBatchError(f"holds {origin[0]} {origin[2]} of one origin twice")
             seen.add(origin)
         if items > MAX_BATCH_ITEMS:
             raise InvalidBatchError(f"{items} items, the limit is {MAX_BATCH_ITEMS}")

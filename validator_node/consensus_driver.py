@@ -230,7 +230,7 @@ class ConsensusDriver:
         for action in batch.actions:
             if isinstance(action, Statement):
                 self.pool.mark_executed(action.header.signer, self._mark_of(action))
-        if batch.actions or outcome.weights:
+        if batch.actions or outcome.weights or outcome.results:
             self._batching.last_change = header.seq
         for no_op in outcome.no_ops:
             self.no_ops[no_op.reason] += 1

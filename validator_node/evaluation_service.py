@@ -123,7 +123,7 @@ class EvaluationService:
         self.faults["abstained"] += 1
 
     async def _body(self, submission: Submission) -> bytes:
-        body = self._store.blobs.get(submission.body_hash)
+        body = self._store.body(submission.body_hash)
         if body is None:
             body = await self._fetch_body(submission.body_hash)
         if body is None or sha256(body) != submission.body_hash:

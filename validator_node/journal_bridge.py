@@ -63,6 +63,7 @@ class SigningJournal:
         """
         self._signer = signer
         self._guard = VowTable(signer)
+        self._former: dict[bytes, VowTable] = {}
         self.remembered = Remembered()
         try:
             self._journal, recovered = Journal.open(folder, marker)
@@ -81,6 +82,7 @@ class SigningJournal:
         into = self.remembered
         if isinstance(record, Vow):
             if record.signer != self._signer:
+                self._former_guard(record.signer).replay(record)
                 return
             self._guard.replay(record)
             message = decode(Message, record.payload)
@@ -88,7 +90,9 @@ class SigningJournal:
             view, seq = record.view or 0, record.seq or 0
             into.persisted.append(PersistVow(phase, record.epoch, view, seq, message))
         elif isinstance(record, FloorRaised):
-            if record.signer == self._signer:
+            if record.signer != self._signer:
+                self._former_guard(record.signer).replay(record)
+            else:
                 self._guard.replay(record)
                 into.persisted.append(PersistFloor(record.epoch, record.view))
         elif record.kind == STATEMENT:
@@ -99,6 +103,10 @@ class SigningJournal:
             kind = cast("NoteKind", record.kind)
             body = decode(_NOTE_TYPES[kind], record.body)
             into.persisted.append(PersistNote(kind, _epoch_of(body), record.view, record.seq, body))
+
+    def _former_guard(self, signer: bytes) -> VowTable:
+        """Return the table of a key this node used before: it may come back to it."""
+        return self._former.setdefault(signer, VowTable(signer))
 
     def append(self, effect: Persist) -> None:
         """Append one effect; durable after `sync`. Raises `VowError` for a forbidden signature."""
@@ -151,8 +159,9 @@ class SigningJournal:
         if len(self._journal.segments) <= MAX_SEGMENTS:
             return False
         self._journal.rotate()
-        for vow in self._guard.live_records():
-            self._journal.append(encode_record(vow))
+        for guard in (*self._former.values(), self._guard):
+            for vow in guard.live_records():
+                self._journal.append(encode_record(vow))
         for effect in live:
             self.append(effect)
         for statement in statements:

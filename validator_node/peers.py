@@ -49,7 +49,7 @@ class Peers:
         self._records, self._index_of = {}, {}
         for signed in records:
             index = voters.index_of_key(signed.record.consensus_key)
-            if index is not None:
+            if index is not None and voters.members[index].hotkey == signed.record.hotkey:
                 self._records[index] = signed
                 self._index_of[signed.record.peer_id] = index
 

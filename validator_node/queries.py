@@ -87,7 +87,7 @@ class QueryService:
     async def _blob(self, _: str, body_hash: bytes) -> bytes:
         if len(body_hash) != 32:
             return b""
-        return self._store.blobs.get(body_hash) or b""
+        return self._store.body(body_hash) or b""
 
     def reply(self, submission_id: bytes) -> ReceiptReply:
         """Return what this node knows of a submission."""

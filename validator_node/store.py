@@ -54,6 +54,8 @@ class Store:
         self.ledger = Ledger(database)
         self.blobs = BlobStore(database)
         self._batch = WriteBatch()
+        self._fresh_bodies: dict[bytes, bytes] = {}
+        """Bodies in the open batch, which the blob store cannot see yet."""
         self.voters = self.voters_of(self.epoch)
 
     @classmethod
@@ -188,12 +190,18 @@ class Store:
     def put_body(self, digest: bytes, body: bytes) -> None:
         """Keep a submission's body, by its hash. Durable after `flush`."""
         self.blobs.put(self._open_batch(), digest, body)
+        self._fresh_bodies[digest] = body
+
+    def body(self, digest: bytes) -> bytes | None:
+        """Return a submission's body by its hash, or None."""
+        return self._fresh_bodies.get(digest) or self.blobs.get(digest)
 
     def flush(self) -> None:
         """Make everything since the last flush durable."""
         if len(self._batch):
             self.database.write(self._batch)
             self._batch = WriteBatch()
+            self._fresh_bodies.clear()
 
     def _open_batch(self) -> WriteBatch:
         return self._batch

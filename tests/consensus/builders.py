@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from consensus.certificate import bitmap, build_certificate
-from consensus.effects import Effect, Refused
+from consensus.effects import CancelTimer, Effect, Persist, Refused, SetTimer
 from consensus.engine import Engine
-from consensus.inputs import BatchChecked, Executed, Propose, Received
+from consensus.inputs import BatchChecked, Executed, Propose, Received, Timer, TimerFired
 from consensus.messages import (
     NewView,
     NewViewContent,
@@ -194,7 +194,8 @@ class Node:
         self.peers = Signers(self.voters)
         self.me = me
         self.parameters = Parameters(**{"checkpoint_interval": 4, **parameters})
-        self.durable: list[Effect] = []
+        self.durable: list[Persist] = []
+        self.timers: dict[Timer, int] = {}
         self.engine = self.build()
 
     def build(self, **recovered: Any) -> Engine:
@@ -214,9 +215,23 @@ class Node:
         return self.engine.core
 
     def step(self, event) -> list[Effect]:
-        effects = self.engine.step(event)
-        self.durable += [e for e in effects if type(e).__name__.startswith("Persist")]
+        """Apply an input; return its effects but for the timers, which are kept in `timers`."""
+        effects = []
+        for effect in self.engine.step(event):
+            if isinstance(effect, Persist):
+                self.durable.append(effect)
+            if isinstance(effect, SetTimer):
+                self.timers[effect.timer] = effect.delay_ms
+            elif isinstance(effect, CancelTimer):
+                self.timers.pop(effect.timer)
+            else:
+                effects.append(effect)
         return effects
+
+    def fire(self, timer: Timer) -> list[Effect]:
+        """Let a timer run out that is set."""
+        del self.timers[timer]
+        return self.step(TimerFired(timer))
 
     def receive(self, message, peer: int | None = None) -> list[Effect]:
         """Let a message arrive from its signer, or from `peer`."""

@@ -150,7 +150,11 @@ def everything(stage: Stage, names: list[str] | None) -> list[str]:
     outcomes: dict[str, list[str]] = {}
     for name, line in stage.settle(names or stage.replicas):
         outcomes.setdefault(line, []).append(name)
-    return [line for text, by in outcomes.items() for line in told_by([(n, [text]) for n in sorted(set(by))])]
+    return [
+        line
+        for text, by in outcomes.items()
+        for line in told_by([(n, [text]) for n in sorted(set(by))])
+    ]
 
 
 @command("what is under way is lost")

@@ -1,9 +1,10 @@
-"""After the network heals: does everybody decide, and within the views that rule 4 grants?
+"""After the network heals: does it decide within the views granted, and does everybody follow?
 
-The bound (docs/consensus.md, section 4): the longest run of faulty primaries in the schedule + 2
-views, counted from the first view that all honest members share, with time-outs of at least four
-network delays (the simulator's base time-out always is, after healing). A member outside the set
-has no view to share; it must follow before the run ends.
+The bound (docs/consensus.md, section 4): from the first view that all honest members share, with
+time-outs of at least four network delays (the simulator's base time-out always is, once healed), a
+new slot is decided before the views pass the longest run of faulty primaries in the schedule + 2.
+From then on whoever lags, observers too, executes a new slot within three base time-outs, plus one
+for each 64 slots that it missed (as many come in answer to one STATUS), plus two for each epoch.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Liveness:
         self.waiting: set[int] = set()
         self.shared: tuple[int, int] | None = None
         self.deadline = 0
-        self.late = False
+        self.has_decided = False
 
     def begin(self) -> None:
         network = self.network
@@ -47,17 +48,14 @@ class Liveness:
     # --- the views -----------------------------------------------------------------------------
 
     def moved(self, replica: Replica) -> None:
-        if not self.active or not self.waiting:
+        if not self.active or self.has_decided:
             return
         self._look()
         if self.shared is None:
             return
         epoch, view = replica.engine.core.voters.epoch, replica.engine.view
         if epoch == self.shared[0] and view > self.shared[1] + self.longest_faulty_run(epoch) + 2:
-            voters = [r.member for r in self.network.honest if r.engine.core.me is not None]
-            late = sorted(self.waiting & set(voters))
-            if late:
-                raise Breach("liveness", f"view {view}, shared {self.shared}, without {late}")
+            raise Breach("liveness", f"nothing new decided in view {view}, shared {self.shared}")
 
     def _look(self) -> None:
         """Note the first view that all honest members of one epoch are in."""
@@ -88,8 +86,24 @@ class Liveness:
     # --- the slots -----------------------------------------------------------------------------
 
     def decided(self, replica: Replica, seq: int) -> None:
-        if self.active and seq > self.target:
-            self.waiting.discard(replica.member)
+        if not self.active or seq <= self.target:
+            return
+        self.waiting.discard(replica.member)
+        if not self.has_decided:
+            self.has_decided = True
+            for late in self.network.honest:
+                self.network.at(self._grace(late, seq), self._must_follow, late, self.network.now)
+
+    def _grace(self, replica: Replica, seq: int) -> int:
+        plan = self.network.plan
+        missing = seq - len(replica.chain)
+        epochs = missing // (plan.epoch_slots + plan.window) + 1 if plan.epoch_slots else 0
+        return plan.timeout_ms * (3 + missing // 64 + 2 * epochs)
+
+    def _must_follow(self, replica: Replica, since: int) -> None:
+        if replica.member in self.waiting:
+            behind = f"{len(replica.chain)} of {self.network.height}"
+            raise Breach("liveness", f"{replica.name} is at {behind}, decided since {since} ms")
 
     def is_over(self) -> bool:
         network = self.network

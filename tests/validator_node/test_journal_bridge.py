@@ -18,6 +18,7 @@ from storage.errors import (
     VowConflictError,
 )
 from tests.support import World, make_verdict
+from validator_node import journal_bridge
 from validator_node.journal_bridge import SigningJournal
 
 WORLD = World()
@@ -213,6 +214,31 @@ def test_own_statements_come_back(open_journal: Open) -> None:
     remembered = open_journal().remembered
     assert remembered.statements == statements
     assert remembered.persisted == [vote("prepare")]
+
+
+def test_compaction_repeats_what_still_counts(
+    open_journal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = [WORLD.statement(0, make_verdict(bytes(32)), counter=n) for n in (1, 2)]
+    notes = [PersistNote("tip", 0, view, 1, WORLD.certificate(HEADER)) for view in (0, 1)]
+    journal = open_journal()
+    for effect in (PersistFloor(0, 1), vote("prepare", view=1), *notes):
+        journal.append(effect)
+    for statement in statements:
+        journal.append_statement(statement)
+    journal.sync()
+    assert not journal.compact(notes, statements)
+    monkeypatch.setattr(journal_bridge, "MAX_SEGMENTS", 0)
+    monkeypatch.setattr(journal_bridge, "KEPT_SEGMENTS", 1)
+    assert journal.compact(notes[1:], statements[1:])
+    journal = open_journal()
+    assert journal.remembered.statements == statements[1:]
+    kept = [PersistFloor(0, 1), vote("prepare", view=1), notes[1]]
+    assert journal.remembered.persisted == kept
+    with pytest.raises(VowConflictError):
+        journal.append(vote("prepare", view=1, text=b"b"))
+    with pytest.raises(VowBelowFloorError):
+        journal.append(vote("prepare", view=0))
 
 
 def test_a_new_consensus_key_does_not_take_over_the_vows_of_the_old(open_journal: Open) -> None:

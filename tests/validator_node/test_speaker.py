@@ -89,6 +89,15 @@ async def test_a_full_statement_does_not_wait(autojump_clock) -> None:
     assert site.items() == items
 
 
+async def test_a_statement_is_full_at_its_last_item(autojump_clock) -> None:
+    async with running() as site:
+        start = trio.current_time()
+        for item in verdicts(MAX_STATEMENT_ITEMS):
+            site.speaker.add(item)
+        await trio.sleep(1)
+    assert [at - start for at, _ in site.said] == pytest.approx([0])
+
+
 async def test_statements_are_signed_and_counted(autojump_clock) -> None:
     checker = Checker(WORLD.voters, WORLD.network_id)
     async with running(first_counter=7) as site:

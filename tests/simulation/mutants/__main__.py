@@ -10,24 +10,11 @@ import json
 import multiprocessing
 import os
 import sys
-import time
 
 from tests.simulation.mutants import MUTANTS, TABLE, known_kills
-from tests.simulation.swarm import run_seed
+from tests.simulation.mutants.hunt import hunt
 
 LIMIT = 20_000
-
-
-def hunt(task: tuple[str, int, int]):
-    """Return (mutant, the first killing seed or None, what broke, seconds)."""
-    name, first, limit = task
-    began = time.monotonic()
-    with MUTANTS[name].applied():
-        for seed in range(first, limit):
-            outcome = run_seed(seed)
-            if outcome.rule:
-                return name, seed, outcome.detail, time.monotonic() - began
-    return name, None, "", time.monotonic() - began
 
 
 def main(arguments: list[str]) -> int:
