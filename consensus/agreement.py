@@ -165,7 +165,7 @@ def on_batch_checked(core: Core, checked: BatchChecked) -> None:
     header = slot.proposal.header
     if header.digest != checked.digest or slot.accepted is not None or slot.rejected:
         return
-    if not core.tip_seq < checked.seq:
+    if not slot.checking or checked.seq <= core.tip_seq:
         return
     if not checked.valid:
         refuse_proposal(core, checked.seq, checked.digest, checked.reason)

@@ -52,8 +52,9 @@ class Column(bytes, Enum):
     """The first byte of every key, and what follows it."""
 
     META = b"M"
-    """name -> facts about this database: `schema`, `ledger-tip`, `network-id`, the newest stable
-    checkpoint, and `edge/` epoch, 8 bytes -> the stable checkpoint at that epoch's edge."""
+    """name -> facts about this database: `schema`, `ledger-tip`, `network-id`, `stable` (the newest
+    stable checkpoint), `edge/` epoch, 8 bytes -> the stable checkpoint at that epoch's edge, and
+    `evidence/` digest -> proof of contradicting votes."""
     STATE_VALUES = b"V"
     """state key -> value (`storage.state`)."""
     STATE_NODES = b"N"

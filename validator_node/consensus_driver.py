@@ -19,7 +19,7 @@ import trio
 from consensus import effects as fx
 from consensus import inputs
 from consensus.engine import Engine
-from consensus.messages import BatchBody, DecidedSlot
+from consensus.messages import BatchBody, DecidedSlot, Evidence
 from consensus.validators import Voters
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate
@@ -60,7 +60,7 @@ class ConsensusDriver:
         self.engine = engine
         self.refused: Counter[str] = Counter()
         self.no_ops: Counter[str] = Counter()
-        self.evidence: list[fx.Report] = []
+        self.evidence = 0
         self.latencies = Latencies()
         self._store = store
         self._journal = journal
@@ -215,7 +215,8 @@ class ConsensusDriver:
             case fx.CancelTimer(timer):
                 self._timers.pop(timer, None)
             case fx.Report(first_vote, second_vote):
-                self.evidence.append(effect)
+                self.evidence += 1
+                self._store.put_evidence(Evidence(first=first_vote, second=second_vote))
                 log.error("equivocation", first=repr(first_vote), second=repr(second_vote))
             case fx.Refused(peer, reason):
                 self.refused[reason] += 1

@@ -67,7 +67,7 @@ def _counters(node: Node) -> dict[str, Figure]:
         "copies": ("Submissions that copied an earlier body", lambda: node.copies),
         "accepted": ("Submissions taken in", lambda: node.intake.accepted),
         "messages_sent": ("Consensus messages sent", lambda: node.outbox.messages_sent),
-        "evidence": ("Contradicting votes seen", lambda: len(node.driver.evidence)),
+        "evidence": ("Contradicting votes seen", lambda: node.driver.evidence),
     }
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Self
 
 from consensus.inputs import Edge
+from consensus.messages import Evidence
 from consensus.validators import Voters
-from protocol.codec import U64, ZERO_DIGEST, Record, decode, encode
+from protocol.codec import U64, ZERO_DIGEST, Record, decode, digest_of, encode
 from protocol.records.batch import Batch, Certificate
 from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
@@ -35,6 +36,7 @@ from validator_node.execution import Outcome, execute
 
 _NETWORK_KEY = b"network-id"
 _STABLE_KEY = b"stable"
+_EVIDENCE_KEY = b"evidence/"
 
 
 class ProvenResult(Record):
@@ -174,6 +176,15 @@ class Store:
         batch.put(Column.META, _STABLE_KEY, data)
         if certificate.checkpoint.next_set is not None:
             batch.put(Column.META, _edge_key(certificate.checkpoint.epoch), data)
+
+    def put_evidence(self, evidence: Evidence) -> None:
+        """Keep a proof that a validator contradicted itself."""
+        self._open_batch().put(Column.META, _EVIDENCE_KEY + digest_of(evidence), encode(evidence))
+
+    def evidence(self) -> list[Evidence]:
+        """Return every kept proof."""
+        rows = self.database.iterate(Column.META, _EVIDENCE_KEY, batch=self._open_batch())
+        return [decode(Evidence, data) for _, data in rows]
 
     def stable(self) -> CheckpointCertificate | None:
         """Return the newest stable checkpoint, or None before the first."""

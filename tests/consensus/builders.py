@@ -228,6 +228,11 @@ class Node:
                 effects.append(effect)
         return effects
 
+    def enter(self, view: int, *, changing: bool = False) -> None:
+        """Put the replica into a view."""
+        self.core.enter(view, changing=changing)
+        self.core.take_effects()
+
     def fire(self, timer: Timer) -> list[Effect]:
         """Let a timer run out that is set."""
         del self.timers[timer]

@@ -181,14 +181,14 @@ def test_rule_5_blocking_weight_of_rejects_changes_the_view_at_once():
 
 def test_rule_5_rejects_of_an_older_view_are_not_counted():
     node = Node()
-    node.core.enter(1, changing=False)
+    node.enter(1, changing=False)
     assert node.refused(node.peers.vote("reject", 2, X)) == "old_view"
 
 
 def test_rule_4_commits_of_an_older_view_decide():
     node = Node()
     node.receive(node.peers.proposal("x", X))
-    node.core.enter(1, changing=True)
+    node.enter(1, changing=True)
     (decided,) = of_type(node.votes("commit", X, 0, 2, 3), Decide)
     assert decided.certificate.view == 0
 
@@ -196,7 +196,7 @@ def test_rule_4_commits_of_an_older_view_decide():
 def test_rule_2_commits_of_two_views_do_not_add_up():
     node = Node()
     node.receive(node.peers.proposal("x", X))
-    node.core.enter(1, changing=True)
+    node.enter(1, changing=True)
     assert of_type(node.votes("commit", X, 0, 2), Decide) == []
     assert of_type(node.votes("commit", X, 3, view=1), Decide) == []
     assert len(of_type(node.votes("commit", X, 2, 0, view=1), Decide)) == 1

@@ -181,7 +181,7 @@ def test_rule_9_the_window_above_the_tip_may_be_full():
 @pytest.mark.parametrize("view", [0, 1])
 def test_rule_10_a_view_that_is_over_is_stale(view: int):
     node = Node()
-    node.core.enter(1, changing=False)
+    node.enter(1, changing=False)
     assert node.refused(SIGNERS.view_change(2, view)) == "stale"
 
 

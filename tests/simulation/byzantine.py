@@ -26,7 +26,7 @@ from protocol.records.batch import Certificate, Header
 from protocol.records.checkpoint import CheckpointVote
 from tests.simulation import attacks
 from tests.simulation.replica import CrashError, Replica
-from tests.simulation.signing import NETWORK, Body, consensus_key, keyed_sign
+from tests.simulation.signing import NETWORK, Body, consensus_key, keyed_sign, keyed_verify
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network
@@ -117,7 +117,7 @@ class Coalition:
         self.certificates[place].setdefault((certificate.view, header.digest), certificate)
 
     def _learn_vote(self, vote: Vote) -> None:
-        if vote.kind == "reject":
+        if vote.kind == "reject" or not self.is_signed(vote):
             return
         place = (vote.epoch, vote.kind, vote.seq, vote.view, vote.digest)
         signatures = self.votes[place]
@@ -129,6 +129,18 @@ class Coalition:
         voters = self.voters(vote.epoch)
         if voters.is_quorum(signatures):
             self.keep(build_certificate(voters, header, vote.kind, vote.view, signatures))
+
+    def is_signed(self, vote: Vote) -> bool:
+        """Whether a vote is genuine: our own spoofs and forgeries make no certificates."""
+        voters = self.voters(vote.epoch)
+        if vote.signer >= len(voters):
+            return False
+        key = voters.key(vote.signer)
+        payload = vote_payload(
+            voters.domain, VoteKind(vote.kind), view=vote.view, seq=vote.seq, digest=vote.digest,
+            signer=key,
+        )  # fmt: skip
+        return keyed_verify(key, payload, vote.signature)
 
     # --- signing --------------------------------------------------------------------------------
 

@@ -204,6 +204,8 @@ class Network:
         self.groups = {}
         for replica in self.everyone:
             replica.paused_until = 0
+            if replica.alive:
+                self.at(0, replica.turn)  # the one that waits for the pause's end comes too late
             replica.doom = None
             replica.restart()
             if not replica.pending:

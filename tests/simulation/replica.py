@@ -135,9 +135,9 @@ class Replica:
     # --- one turn ------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        self.turn_due = False
-        if not self.alive:
+        if not self.alive or not self.turn_due:
             return
+        self.turn_due = False
         if self.network.now < self.paused_until:
             self.turn_due = True
             self.network.at(self.paused_until - self.network.now, self.turn)

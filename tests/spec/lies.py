@@ -12,9 +12,7 @@ from protocol.records.batch import Certificate
 from tests.spec.signers import NUMBERS, Signers, header_of, real, seq_of
 
 
-def tell(
-    kind: str, signers: Signers, engine: Engine, me: int, byz: int, receive: Callable
-) -> None:
+def tell(kind: str, signers: Signers, engine: Engine, me: int, byz: int, receive: Callable) -> None:
     """Send `me` one lie of `kind`."""
     voters, view = signers.voters, engine.view
     everyone = range(len(voters))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from consensus.messages import Evidence, Vote
 from consensus.receipts import verify_receipt
 from protocol.codec import encode, sha256
 from protocol.errors import ProtocolError
@@ -282,3 +283,27 @@ def test_a_closed_store_answers_nothing(store: Store) -> None:
     store.close()
     with pytest.raises(StorageError):
         store.result(bytes(32))
+
+
+def test_evidence_survives_a_restart(tmp_path: Path) -> None:
+    votes = [
+        Vote(
+            kind="prepare",
+            epoch=0,
+            view=0,
+            seq=1,
+            digest=sha256(text),
+            signer=1,
+            signature=bytes(64),
+        )
+        for text in (b"one", b"two")
+    ]
+    proof = Evidence(first=votes[0], second=votes[1])
+    store = Store.open(tmp_path / "evidence", World().genesis)
+    store.put_evidence(proof)
+    assert store.evidence() == [proof]
+    store.flush()
+    store.close()
+    again = Store.open(tmp_path / "evidence", World().genesis)
+    assert again.evidence() == [proof]
+    again.close()

@@ -38,6 +38,27 @@ def run(
 
 
 @app.command()
+def evidence(
+    config: Annotated[Path, typer.Option(help="TOML configuration of the stopped node")],
+) -> None:
+    """Show the proofs this node keeps that validators contradicted themselves."""
+    from validator_node.config import load_config, load_genesis
+    from validator_node.store import Store
+
+    loaded = load_config(config)
+    store = Store.open(loaded.state_dir / "db", load_genesis(loaded.genesis))
+    try:
+        for proof in store.evidence():
+            for vote in (proof.first, proof.second):
+                typer.echo(
+                    f"validator {vote.signer} epoch {vote.epoch} view {vote.view} slot {vote.seq} "
+                    f"{vote.kind} {vote.digest.hex()} {vote.signature.hex()}"
+                )
+    finally:
+        store.close()
+
+
+@app.command()
 def version() -> None:
     """Show the version and the evaluation engine's id, which a network pins."""
     from importlib.metadata import version as package_version
