@@ -8,6 +8,7 @@ import sys
 import time
 
 from tests.simulation.minimise import report
+from tests.simulation.network import Network
 from tests.simulation.plan import draw
 from tests.simulation.swarm import Distribution, run_seeds
 
@@ -20,6 +21,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=2000, help="so many seeds from 0")
     parser.add_argument("--minutes", type=float, help="go on for so long instead")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--hash", type=int, nargs="+", help="print these seeds' trace hashes")
+    parser.add_argument("--trace", type=int, metavar="SEED", help="print a seed's whole trace")
     return parser.parse_args(arguments)
 
 
@@ -30,6 +33,11 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
+    if options.hash or options.trace is not None:
+        for seed in options.hash or [options.trace]:
+            outcome = Network(draw(seed), keep_trace=True).run()
+            say(f"{seed} {outcome.digest}" if options.hash else "\n".join(outcome.trace))
+        return 0
     first, last = map(int, options.seeds.split(":")) if options.seeds else (0, options.count)
     is_over = None
     if options.minutes is not None:

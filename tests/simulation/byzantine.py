@@ -212,7 +212,7 @@ class Traitor(Replica):
             super().turn()
         except (CrashError, ForgeryError):
             raise
-        except Exception:  # noqa: BLE001 - whatever became of a liar's own state
+        except Exception:
             self.forget()
 
     def forget(self) -> None:
@@ -221,7 +221,7 @@ class Traitor(Replica):
         self.inbox.clear()
         try:
             self.built()
-        except Exception:  # noqa: BLE001
+        except Exception:
             self.chain, self.stable = [], None
             self.built()
         self.boot()

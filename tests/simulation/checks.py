@@ -231,7 +231,9 @@ class Checks:
     def stepped(self, before: tuple, after: tuple, where: str) -> None:
         """`before` and `after` are `marks` of one replica."""
         require(after[0] >= before[0], f"{where}: epoch or view fell", f"{before} -> {after}")
-        for name, old, new in zip(("tip", "watermark", "height"), before[1:], after[1:], strict=True):
+        for name, old, new in zip(
+            ("tip", "watermark", "height"), before[1:], after[1:], strict=True
+        ):
             require(new >= old, f"{where}: {name} fell", f"{before} -> {after}")
 
     def bounded(self, engine) -> None:

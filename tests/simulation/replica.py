@@ -18,8 +18,15 @@ from consensus.messages import BatchBody, DecidedSlot
 from consensus.validators import Voters
 from tests.simulation.checks import Breach, marks, require
 from tests.simulation.projection import project
-from tests.simulation.signing import GENESIS_ROOT, NETWORK, Body, consensus_key, keyed_sign
-from tests.simulation.signing import keyed_verify, state_root
+from tests.simulation.signing import (
+    GENESIS_ROOT,
+    NETWORK,
+    Body,
+    consensus_key,
+    keyed_sign,
+    keyed_verify,
+    state_root,
+)
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network

@@ -35,8 +35,9 @@ def show(message) -> str:
             place = f"e{message.epoch} v{message.view} n{message.seq}"
             return f"{message.kind.upper()} {place} {short(message.digest)} by {message.signer}"
         case PrePrepare(vote=vote, header=header):
-            return f"PRE-PREPARE e{vote.epoch} v{vote.view} n{vote.seq} {short(vote.digest)} on " + (
-                short(header.parent)
+            return (
+                f"PRE-PREPARE e{vote.epoch} v{vote.view} n{vote.seq} {short(vote.digest)} on "
+                + (short(header.parent))
             )
         case ViewChange():
             tip = show_certificate(message.tip) if message.tip else "-"
