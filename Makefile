@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: demo test lint soak bench clean
+.PHONY: demo test lint soak bench spec clean
 demo: $(READY)
 	$(BIN)/validator-node testnet $(ARGS)
 
@@ -26,6 +26,9 @@ bench: $(READY)
 
 $(READY): tools/setup pyproject.toml constraints.txt
 	sh tools/setup $(VENV)
+
+spec: $(READY)
+	sh tools/spec
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -15,6 +15,7 @@ Rules (OSDI'99 4.2, weighted, with ordered commits):
 
 from __future__ import annotations
 
+from consensus.ancestors import is_missing
 from consensus.certificate import build_certificate
 from consensus.core import VOTE_RANGE, Core, UnwantedError
 from consensus.effects import Broadcast, CheckBatch, Decide, PersistNote
@@ -99,7 +100,7 @@ def wants_vote(core: Core, vote: Vote) -> str | None:
         return "wrong_epoch"
     if vote.signer >= len(core.voters):
         return "unknown_signer"
-    if vote.seq <= core.tip_seq:
+    if vote.seq <= core.tip_seq and (vote.kind != "commit" or not is_missing(core, vote.seq)):
         return "stale"
     if vote.seq > core.tip_seq + VOTE_RANGE:
         return "out_of_window"
@@ -252,5 +253,5 @@ def is_hopeless(core: Core) -> bool:
     return any(
         core.voters.is_blocking(slot.approvals.signers("reject", core.view))
         for seq, slot in core.slots.items()
-        if seq > core.tip_seq
+        if seq > core.tip_seq and slot.approvals.has_rejects
     )

@@ -16,6 +16,8 @@ class Ballots:
 
     def __init__(self) -> None:
         self._votes: dict[int, dict[int, Vote]] = {}
+        self.has_rejects = False
+        """Whether a REJECT was ever counted; almost always none, and then nobody need look."""
 
     def known(self, signer: int, view: int) -> Vote | None:
         """Return the vote of `signer` in `view`, if there is one."""
@@ -29,6 +31,7 @@ class Ballots:
             same = (earlier.kind, earlier.digest) == (vote.kind, vote.digest)
             return None if same else earlier
         views[vote.view] = vote
+        self.has_rejects = self.has_rejects or vote.kind == "reject"
         if len(views) > MAX_VIEWS:
             del views[min(views)]
         return None

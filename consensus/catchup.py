@@ -89,15 +89,16 @@ def on_body(core: Core, message: BatchBody) -> None:
     """Take a body for a header that was accepted or decided here."""
     header = message.header
     slot = core.slots.get(header.seq)
-    if slot is None or slot.headers.get(header.digest) != header:
+    if slot is None or header.digest not in (*slot.headers, slot.committed):
         raise UnwantedError("unwanted_body")
     if message.batch.body_root() != header.body_root:
         raise UnwantedError("body_mismatch")
+    slot.headers[header.digest] = header
     slot.bodies[header.digest] = message.batch
 
 
-def on_decided(core: Core, message: DecidedSlot) -> None:
-    """Adopt a decided slot that extends what we have."""
+def on_decided(core: Core, peer: int, message: DecidedSlot) -> None:
+    """Adopt a decided slot that extends what we have; at the end of an answer, ask on."""
     certificate = message.certificate
     header = certificate.header
     if header.seq <= core.height:
@@ -116,6 +117,9 @@ def on_decided(core: Core, message: DecidedSlot) -> None:
     slot.decided = slot.decided or certificate
     if header.epoch == core.voters.epoch:
         raise_floor(core, certificate.view)
+    if core.height + 1 >= core.asked + MAX_DECIDED_PER_STATUS:
+        # At one answer a time-out, a replica behind a busy network would never catch up.
+        core.emit(Send(peer, own_status(core)))
 
 
 def on_snapshot(core: Core, certificate: CheckpointCertificate, decided: Certificate) -> None:

@@ -2,10 +2,11 @@
 
 Rules:
 1. A certificate counts distinct signers of one epoch's set; its weight must be a quorum.
-2. It holds one kind of vote of one view for one header; the set hash and the network id are part of
+3. It holds one kind of vote of one view for one header; the set hash and the network id are part of
    the signed bytes, so votes of another set, epoch, kind or network do not verify.
-3. The bitmap has exactly as many bytes as the set needs, no bit beyond the set, and one signature
-   for each bit, in index order: one certificate has one encoding.
+
+One certificate has one encoding: the bitmap has exactly as many bytes as the set needs, no bit
+beyond the set, and one signature for each bit, in index order.
 """
 
 from __future__ import annotations

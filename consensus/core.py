@@ -95,6 +95,8 @@ class Core:
         self.tip_certificate: Certificate | None = None
         self.height = 0
         self.height_digest = genesis_digest
+        self.asked = 0
+        """The height in the last own STATUS."""
         self.executed = 0
         """The last slot that the driver has executed."""
         self.delivered: dict[int, bytes] = {}
@@ -224,8 +226,9 @@ class Core:
 
     def make_vote(self, kind: VoteKind, seq: int, digest: bytes, reason: str = "") -> Vote:
         """Sign a vote of the current view, count it, and make its vow durable before it leaves."""
-        if self.me is None or not self.tip_seq < seq <= self.tip_seq + self.parameters.window:
-            raise AssertionError(f"slot {seq} is outside the window above {self.tip_seq}")
+        window = self.parameters.window
+        if self.me is None or not self.tip_seq - window < seq <= self.tip_seq + window:
+            raise AssertionError(f"slot {seq} is outside the window around {self.tip_seq}")
         vote = Vote(
             kind=kind.value,  # type: ignore[arg-type]
             epoch=self.voters.epoch,

@@ -9,6 +9,7 @@ them:
 | `validators`, `proposer` | weights, quorum, blocking weight, stake cap, schedule (1, 6, 13) |
 | `certificate`, `ballots` | votes counted and proven (1, 3, 18) |
 | `agreement` | propose, approve, commit, decide (2, 4, 5, 7) |
+| `ancestors` | what a decided slot decides with it (4) |
 | `succession` | view change (7, 9, 10) |
 | `patience` | timers, back-off, rotation (6, 10) |
 | `checkpoints`, `epochs` | executed state certified, sets handed over (11, 12) |
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from consensus import agreement, catchup, checkpoints, epochs, evidence, succession
+from consensus import agreement, ancestors, catchup, checkpoints, epochs, evidence, succession
 from consensus.certificate import Verify
 from consensus.core import Core, Sign, UnwantedError
 from consensus.effects import Effect, Persist, Refused
@@ -185,7 +186,7 @@ class Engine:
             case BatchBody():
                 catchup.on_body(core, message)
             case DecidedSlot():
-                catchup.on_decided(core, message)
+                catchup.on_decided(core, peer, message)
 
     def _advance(self) -> None:
         """Do whatever has become possible, until nothing more is."""
@@ -195,6 +196,8 @@ class Engine:
             agreement.check_fresh(core)
             agreement.commit_prepared(core)
             moved = agreement.decide(core)
+            ancestors.commit_ancestors(core)
+            moved = ancestors.decide_ancestors(core) or moved
             moved = agreement.deliver(core) or moved
             if core.tip_certificate is not None:
                 catchup.raise_floor(core, core.tip_certificate.view)

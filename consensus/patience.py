@@ -110,7 +110,7 @@ class Patience:
                 core.emit(Broadcast(votes[core.me]))
         core.emit(Broadcast(own_status(core)))
         for seq, slot in sorted(core.slots.items()):
-            wanted = slot.decided.header.digest if slot.decided else slot.accepted
+            wanted = slot.decided.header.digest if slot.decided else slot.accepted or slot.committed
             if wanted is not None and wanted not in slot.bodies:
                 peer = core.next_peer()
                 if peer is not None:
@@ -118,7 +118,8 @@ class Patience:
 
 
 def own_status(core: Core) -> Status:
-    """Return where this replica is."""
+    """Return where this replica is; peers answer with what comes after it."""
+    core.asked = core.height
     return Status(
         epoch=core.voters.epoch, view=core.view, changing=core.changing, height=core.height
     )

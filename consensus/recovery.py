@@ -59,7 +59,8 @@ def restore(
     _restore_view(core, notes, vows)
     _restore_slots(core, notes)
     for vow in vows:
-        if isinstance(vow.message, Vote) and vow.seq > core.tip_seq:
+        lowest = core.height if vow.phase == "commit" else core.tip_seq
+        if isinstance(vow.message, Vote) and vow.seq > lowest:
             _restore_vote(core, vow.message)
         elif isinstance(vow.message, CheckpointVote) and vow.seq > core.stable_seq:
             core.checkpoint_votes.setdefault(vow.seq, {})[vow.message.signer] = vow.message

@@ -4,14 +4,16 @@ Rules:
 1. All inputs pass through one bounded queue and are stepped by one task. One *turn* takes
    everything that waits, steps the engine, and performs the effects.
 2. Every `Persist` of a turn is on the disk (one write, one fsync) before anything of that turn is
-   sent.
+   sent. Until then messages wait in the outbox, and what is executed is in memory only.
 3. Everything a turn has for a peer leaves in one frame; votes inside keep their own signatures.
+   What a frame brought is taken in one turn.
 4. A batch is judged only when the state root it must name is known here; until then it is parked.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable
 
 import structlog
 import trio
@@ -30,7 +32,8 @@ from validator_node.driver_events import DriverEvents, FromPeer, OwnStatement, T
 from validator_node.errors import ReplayError
 from validator_node.journal_bridge import SigningJournal
 from validator_node.latency import Latencies
-from validator_node.outbox import Outbox
+from validator_node.outbox import LinkMessage, Outbox
+from validator_node.saving import Saving
 from validator_node.statements import StatementPool
 from validator_node.store import Store
 
@@ -69,6 +72,7 @@ class ConsensusDriver:
         self._outbox = outbox
         self._send, self._receive = trio.open_memory_channel[Turn](QUEUE_LIMIT)
         self._timers: dict[inputs.Timer, float] = {}
+        self._saving = Saving(store, journal)
         self._parked: list[fx.CheckBatch] = []
         self.events = DriverEvents()
         self._peer_slots: dict[int, trio.Semaphore] = {}
@@ -77,11 +81,19 @@ class ConsensusDriver:
 
     # --- what comes in -----------------------------------------------------------------------
 
-    async def put(self, peer: int, item: inputs.Received | Statement) -> None:
-        """Queue what came from a validator; waits while it has `PEER_QUEUE` items waiting."""
+    async def put(self, peer: int, messages: Iterable[LinkMessage]) -> None:
+        """Queue what a validator sent; waits only while `PEER_QUEUE` items of it are waiting."""
         limiter = self._peer_slots.setdefault(peer, trio.Semaphore(PEER_QUEUE))
-        await limiter.acquire()
-        await self._send.send(FromPeer(peer, item))
+        for message in messages:
+            item = FromPeer(peer, message)
+            try:
+                limiter.acquire_nowait()
+            except trio.WouldBlock:
+                await limiter.acquire()
+            try:
+                self._send.send_nowait(item)
+            except trio.WouldBlock:
+                await self._send.send(item)
 
     def offer(self, item: Turn) -> bool:
         """Queue an input; return False (and count) if the queue is full."""
@@ -111,8 +123,7 @@ class ConsensusDriver:
 
     async def _next_inputs(self) -> deque[Turn]:
         deadlines = [*self._timers.values()]
-        if self._batching.close_at is not None:
-            deadlines.append(self._batching.close_at)
+        deadlines += [at for at in (self._batching.close_at, self._saving.due_at) if at is not None]
         turn: deque[Turn] = deque()
         with trio.move_on_at(min(deadlines, default=float("inf"))):
             turn.append(await self._receive.receive())
@@ -133,32 +144,36 @@ class ConsensusDriver:
 
     async def _turn(self, turn: deque[Turn]) -> None:
         while turn:
-            effects: list[fx.Effect] = []
-            said: list[Statement] = []
             while turn:
-                item = turn.popleft()
-                if isinstance(item, FromPeer):
-                    self._peer_slots[item.peer].release()
-                    item = item.item
-                if isinstance(item, OwnStatement):
-                    self._journal.append_statement(item.statement)
-                    said.append(item.statement)
-                    item = item.statement
-                effects.extend(self._step(item))
-            await self._persist(effects)
-            for statement in said:
-                self._outbox.broadcast(statement)
-            for effect in effects:
-                turn.extend(self._perform(effect))
+                for effect in self._step(turn.popleft()):
+                    turn.extend(self._perform(effect))
             turn.extend(self._judge_parked())
             if not turn:
                 turn.extend(self._propose())
-        self._store.flush()
+        if self._journal.is_dirty:
+            with trio.CancelScope(shield=True):  # what was executed must not outlive its record
+                await trio.to_thread.run_sync(self._journal.sync)
+        if self._saving.save(trio.current_time()):
+            self._compact()
         self._outbox.flush()
 
-    def _step(self, item: inputs.Input | Statement) -> list[fx.Effect]:
-        if not isinstance(item, Statement):
-            return self.engine.step(item)
+    def _step(self, item: Turn) -> list[fx.Effect]:
+        match item:
+            case FromPeer(peer, message):
+                self._peer_slots[peer].release()
+                if not isinstance(message, Statement):
+                    return self.engine.step(inputs.Received(peer, message))
+                return self._take_statement(message)
+            case OwnStatement(statement):
+                self._journal.append_statement(statement)
+                self._saving.hurry()
+                self._outbox.broadcast(statement)
+                return self._take_statement(statement)
+            case Statement():
+                return self._take_statement(item)
+        return self.engine.step(item)
+
+    def _take_statement(self, item: Statement) -> list[fx.Effect]:
         header = item.header
         if header.signer >= len(self._store.voters):
             self.refused["unknown_signer"] += 1
@@ -173,15 +188,10 @@ class ConsensusDriver:
         self.pool.add(item)
         return self._tell_pending()
 
-    async def _persist(self, effects: list[fx.Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, fx.Persist):
-                self._journal.append(effect)
-        if self._journal.is_dirty:
-            await trio.to_thread.run_sync(self._journal.sync)
-
     def _perform(self, effect: fx.Effect) -> list[Turn]:
         match effect:
+            case fx.PersistVow() | fx.PersistFloor() | fx.PersistEpoch() | fx.PersistNote():
+                self._journal.append(effect)
             case fx.Broadcast(message):
                 self._outbox.broadcast(message)
             case fx.Send(peer, message):
@@ -201,9 +211,8 @@ class ConsensusDriver:
                 if edge is not None:
                     self._outbox.send(peer, edge)
             case fx.Stable(certificate):
-                self._journal.forget_below(certificate.checkpoint.seq)
-                self._compact()
                 self._store.put_stable(certificate)
+                self._saving.cover(certificate.checkpoint.seq)
             case fx.Diverged(seq, own, certified):
                 log.critical("state differs from a quorum's", seq=seq, own=own, certified=certified)
                 raise ReplayError(

@@ -10,6 +10,7 @@ from consensus.validators import Voters
 from protocol.records.batch import Header
 from protocol.records.statement import Statement
 from validator_node.execution import Outcome
+from validator_node.outbox import LinkMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class FromPeer:
     """Something a validator sent, and who it was."""
 
     peer: int
-    item: inputs.Received | Statement
+    message: LinkMessage
 
 
 Turn = inputs.Input | Statement | OwnStatement | FromPeer

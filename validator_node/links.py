@@ -14,9 +14,7 @@ from contextlib import suppress
 import structlog
 import trio
 
-from consensus import inputs
 from protocol.errors import ProtocolError
-from protocol.records.statement import Statement
 from validator_node.conduct import BAN_S, Conduct
 from validator_node.consensus_driver import ConsensusDriver
 from validator_node.network.links import Links
@@ -122,8 +120,4 @@ class ConsensusLinks:
             return
         if self._conduct.is_banned(peer_id):
             return
-        for message in messages:
-            if isinstance(message, Statement):
-                await self._driver.put(index, message)
-            else:
-                await self._driver.put(index, inputs.Received(index, message))
+        await self._driver.put(index, messages)

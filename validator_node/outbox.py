@@ -56,9 +56,12 @@ class Outbox:
     def flush(self) -> None:
         """Hand over everything, one frame a peer where it fits."""
         waiting, self._waiting = self._waiting, {}
+        encoded: list[LinkMessage] = []
+        frame = b""
         for peer, messages in waiting.items():
             self.messages_sent += len(messages)
-            frame = encode(messages)
+            if messages != encoded:  # mostly everybody gets the same
+                encoded, frame = messages, encode(messages)
             fits = len(frame) <= _SPLIT_BYTES and len(messages) <= MAX_FRAME_MESSAGES
             if fits or len(messages) == 1:
                 self._send_frame(peer, frame)

@@ -207,6 +207,11 @@ class Store:
         """Return a submission's body by its hash, or None."""
         return self._fresh_bodies.get(digest) or self.blobs.get(digest)
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something changed since the last `flush`."""
+        return len(self._batch) > 0
+
     def flush(self) -> None:
         """Make everything since the last flush durable."""
         if len(self._batch):

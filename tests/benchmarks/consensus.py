@@ -2,7 +2,8 @@
 
 The same nodes run over plain TCP (`tcp_links`) and over libp2p, so that the difference is the
 transport. The primary always has something to propose; each batch holds one statement. Latency is
-from the proposal to the execution at the primary.
+from the proposal to the execution at the primary. `CPU limit` is the rate at which these processes
+alone would use all cores up: on a busy machine the CPU columns are the ones to trust.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 
 from tests.benchmarks.consensus_node import Measured, Spec
 from tests.benchmarks.options import Options
-from tests.benchmarks.tables import busy_seconds, machine, print_table, ratio
+from tests.benchmarks.tables import busy_seconds, cores, machine, print_table, ratio, show
 from tests.benchmarks.tcp_links import HOST
 from validator_node.latency import percentile
 
@@ -37,6 +38,7 @@ COLUMNS = (
     "CPU ms/node",
     "primary",
     "ratio",
+    "CPU limit/s",
     "KiB",
     "messages",
     "frames",
@@ -83,6 +85,7 @@ class Figures:
             f"{self.cpu_ms:.2f}",
             f"{self.primary_cpu_ms:.2f}",
             ratio(self.cpu_ms, baseline.cpu_ms),
+            f"{cores() * 1000 / (setting.nodes * self.cpu_ms):.0f}",
             f"{self.kib:.1f}",
             f"{self.messages:.1f}",
             f"{self.frames:.1f}",
@@ -93,7 +96,7 @@ class Figures:
 def run(options: Options) -> None:
     """Measure every combination and print the table."""
     parent = options.folder or Path(tempfile.gettempdir())
-    print(f"consensus: {machine(parent)}", flush=True)
+    show(f"consensus: {machine(parent)}")
     rows = []
     for nodes in options.nodes:
         for window in options.windows:
@@ -107,7 +110,7 @@ def run(options: Options) -> None:
                     print_profile(f"{setting}: node {index}", profile, figures)
     title = f"One decision (ratios: against {options.transports[0]}; sums over all nodes)"
     print_table(title, COLUMNS, rows)
-    print(machine(parent), flush=True)
+    show(machine(parent))
 
 
 def measure(setting: Setting, options: Options, parent: Path) -> tuple[Figures, dict[int, dict]]:
@@ -123,9 +126,7 @@ def measure(setting: Setting, options: Options, parent: Path) -> tuple[Figures, 
         for child in children:
             say(child)
         busy = busy_seconds()
-        measured = [
-            msgspec.json.decode(expect(child, folder), type=Measured) for child in children
-        ]
+        measured = [msgspec.json.decode(expect(child, folder), type=Measured) for child in children]
         busy = busy_seconds() - busy
         for child in children:
             child.stdin.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,14 +25,15 @@ from protocol.codec import encode, sha256
 from protocol.identity import verify_consensus
 from protocol.records.statement import Observation
 from tests.benchmarks.sampling import Sampler
+from tests.benchmarks.tables import show
 from tests.benchmarks.tcp_links import HOST, TcpLinks
 from tests.support import World
 from validator_node.batch_check import Checker
 from validator_node.consensus_driver import ConsensusDriver
 from validator_node.journal_bridge import SigningJournal
 from validator_node.links import ConsensusLinks
-from validator_node.network.network import NetworkConfig, open_network
 from validator_node.network.host import peer_id_of
+from validator_node.network.network import NetworkConfig, open_network
 from validator_node.outbox import Outbox
 from validator_node.peers import Peers
 from validator_node.statements import StatementPool
@@ -178,8 +179,7 @@ class BenchmarkNode:
         self.send_frame = links.send_frame
         async with trio.open_nursery() as nursery:
             nursery.start_soon(links.run, self.driver)
-            while not links.is_complete():
-                await trio.sleep(POLL_S)
+            await until(links.is_complete)
             task_status.started()
 
     async def _run_libp2p(self, task_status=trio.TASK_STATUS_IGNORED) -> None:
@@ -200,8 +200,7 @@ class BenchmarkNode:
             links = ConsensusLinks(peers, record, frozenset(names.values()))
             self.send_frame = links.send_frame
             links.open(network, self.driver)
-            while links.up() < len(others) or any(peers.peer_id(i) is None for i in others):
-                await trio.sleep(POLL_S)
+            await until(lambda: links.up() == len(others) and all(peers.peer_id(i) for i in others))
             task_status.started()
             await trio.sleep_forever()
 
@@ -217,6 +216,12 @@ def _seed(index: int) -> bytes:
     return sha256(b"libp2p", bytes([index]))
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Look again and again: before the measurement it costs nothing that counts."""
+    while not holds():  # noqa: ASYNC110 - the links have no event for it
+        await trio.sleep(POLL_S)
+
+
 async def main(spec: Spec) -> None:
     world = CountingWorld(
         (1,) * len(spec.ports),
@@ -227,12 +232,12 @@ async def main(spec: Spec) -> None:
     )
     node = BenchmarkNode(spec, world)
     async with node.linked(), trio.open_nursery() as nursery:
-        print("ready", flush=True)
+        show("ready")
         await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
         nursery.start_soon(node.driver.run)
         node.feed()
         measured = await node.measure()
-        print(msgspec.json.encode(measured).decode(), flush=True)
+        show(msgspec.json.encode(measured).decode())
         await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
         nursery.cancel_scope.cancel()
 

@@ -10,8 +10,6 @@ import struct
 
 import trio
 
-from consensus import inputs
-from protocol.records.statement import Statement
 from validator_node.consensus_driver import ConsensusDriver
 from validator_node.outbox import decode_frame
 
@@ -91,6 +89,4 @@ class TcpLinks:
 
     async def _deliver(self, peer: int, frame: bytes) -> None:
         assert self._driver is not None
-        for message in decode_frame(frame):
-            known = isinstance(message, Statement)
-            await self._driver.put(peer, message if known else inputs.Received(peer, message))
+        await self._driver.put(peer, decode_frame(frame))

@@ -11,6 +11,7 @@ import hashlib
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, settings
 
 from consensus.certificate import bitmap, build_certificate
 from consensus.effects import CancelTimer, Effect, Persist, Refused, SetTimer
@@ -35,6 +36,8 @@ from protocol.records.validators import Validator, ValidatorSet
 NETWORK = sha256(b"network of the consensus tests")
 GENESIS = NETWORK
 """The digest before slot 1."""
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For properties: a busy machine is no counterexample."""
 
 
 def key_of(name: str) -> bytes:

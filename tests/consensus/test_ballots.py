@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.ballots import MAX_VIEWS, Ballots
-from tests.consensus.builders import Signers, make_header, make_voters
+from tests.consensus.builders import Signers, make_header, make_voters, patient
 
 SIGNERS = Signers(make_voters(1, 1, 1, 1))
 X, Y = make_header("x"), make_header("y")
@@ -73,6 +73,7 @@ VOTES = st.tuples(
 )
 
 
+@patient
 @given(st.lists(VOTES, max_size=30))
 def test_rule_3_whatever_comes_each_signer_has_one_vote_for_a_view(votes: list):
     ballots, first = Ballots(), {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from consensus.catchup import MAX_DECIDED_PER_STATUS
@@ -79,10 +81,10 @@ def test_rule_10_whoever_waits_for_the_view_gets_its_new_view():
 
 def test_rule_10_while_changing_the_own_view_change_is_the_answer():
     node = Node()
-    node.receive(node.peers.view_change(2, 1))
-    node.receive(node.peers.view_change(3, 1))
+    node.receive(node.peers.view_change(2, 2))
+    node.receive(node.peers.view_change(3, 2))
     assert sent(node.receive(AT_START, peer=3)) == [node.core.own_view_change]
-    assert node.core.own_view_change == node.peers.view_change(1, 1)
+    assert node.core.own_view_change == node.peers.view_change(1, 2)
 
 
 def test_rule_10_the_own_checkpoint_vote_is_sent_again_and_later_the_certificate():
@@ -184,11 +186,11 @@ def test_rule_10_a_missing_body_is_asked_of_another_peer_each_time():
     changes = [node.peers.view_change(s, 1, None, [prepared] if s == 0 else ()) for s in (0, 1, 2)]
     asked = of_type(node.receive(node.peers.new_view(1, changes)), Send)
     for _ in range(3):
-        asked += [e for e in of_type(node.fire(Timer.RESEND), Send)]
+        asked += of_type(node.fire(Timer.RESEND), Send)
     assert all(e.message == FetchBatch(seq=1, digest=W.digest) for e in asked)
     peers = [e.peer for e in asked]
     assert set(peers) == {0, 1, 2}
-    assert all(one != other for one, other in zip(peers, peers[1:], strict=False))
+    assert all(one != other for one, other in pairwise(peers))
 
 
 def test_rule_19_a_snapshot_stands_for_the_slots_below_it():
@@ -228,3 +230,16 @@ def test_rule_7_what_is_sent_again_is_what_was_signed():
     first = [e.message for e in node.durable if hasattr(e, "message")]
     again = [m for m in sent(node.receive(AT_START, peer=3)) if isinstance(m, Vote)]
     assert again == first
+
+
+def test_rule_10_at_the_end_of_an_answer_the_next_portion_is_asked_for_at_once():
+    node = Node(me=3)
+    headers = make_chain(*[f"b{i}" for i in range(MAX_DECIDED_PER_STATUS + 1)])
+    node.step(LinkUp(2))
+    asked = []
+    for index, header in enumerate(headers):
+        asked += sent(node.receive(decided(node, f"b{index}", header), peer=2))
+        if index < MAX_DECIDED_PER_STATUS - 2:
+            assert asked == []
+    assert len(asked) == 1
+    assert isinstance(asked[0], Status)

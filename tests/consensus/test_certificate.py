@@ -23,6 +23,7 @@ from tests.consensus.builders import (
     make_header,
     make_set,
     make_voters,
+    patient,
     replaced,
     verify,
 )
@@ -38,6 +39,7 @@ def refused(certificate: Certificate, kind: str = "commit", voters: Voters = VOT
     return str(caught.value)
 
 
+@patient
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.data())
 def test_rule_1_a_certificate_holds_exactly_when_its_signers_are_a_quorum(weights, data):
     voters = make_voters(*weights)
@@ -155,6 +157,7 @@ def test_bitmap_and_signatures_must_match():
     assert "0 signatures for 3" in refused(replaced(certificate, signatures=()))
 
 
+@patient
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=24), st.data())
 def test_the_built_certificate_is_minimal_and_holds(weights, data):
     voters = make_voters(*weights)
@@ -183,6 +186,7 @@ def _flipped(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
+@patient
 @given(st.data())
 def test_one_flipped_bit_anywhere_is_noticed(data: st.DataObject):
     certificate = SIGNERS.certificate(X, signers=[0, 1, 2])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.proposer import MAX_SCHEDULE, proposer_schedule
-from tests.consensus.builders import make_voters
+from tests.consensus.builders import make_voters, patient
 
 # CometBFT, types/validator_set_test.go, TestProposerSelection1: foo=1000, bar=300, baz=330.
 KNOWN_ANSWER = (
@@ -52,12 +52,14 @@ def restated(weights: list[int], count: int) -> list[int]:
     return schedule
 
 
+@patient
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8))
 def test_rule_6_equals_its_restatement(weights: list[int]):
     schedule = proposer_schedule(weights)
     assert list(schedule) == restated(weights, len(schedule))
 
 
+@patient
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8))
 def test_rule_6_over_a_period_everybody_leads_in_proportion(weights: list[int]):
     schedule = proposer_schedule(weights)
@@ -68,6 +70,7 @@ def test_rule_6_over_a_period_everybody_leads_in_proportion(weights: list[int]):
     ]
 
 
+@patient
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=8))
 def test_rule_6_is_smooth(weights: list[int]):
     """In every prefix nobody is ahead of its share by a turn, or behind by one for each other."""
@@ -79,6 +82,7 @@ def test_rule_6_is_smooth(weights: list[int]):
             assert times * total > step * weight - (len(weights) - 1) * total
 
 
+@patient
 @given(st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=30))
 def test_rule_6_the_length_is_capped(weights: list[int]):
     schedule = proposer_schedule(weights)

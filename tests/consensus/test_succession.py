@@ -18,6 +18,7 @@ from tests.consensus.builders import (
     make_header,
     make_voters,
     of_type,
+    patient,
     replaced,
 )
 
@@ -100,6 +101,7 @@ def view_changes(draw):
     return changes
 
 
+@patient
 @given(view_changes(), st.randoms(use_true_random=False))
 def test_rule_9_selection_does_not_depend_on_the_order(changes, random):
     shuffled = list(changes)
@@ -107,6 +109,7 @@ def test_rule_9_selection_does_not_depend_on_the_order(changes, random):
     assert chosen(*shuffled) == chosen(*changes)
 
 
+@patient
 @given(view_changes())
 def test_rule_9_selection_is_a_chain_above_the_base(changes):
     base, headers = chosen(*changes)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.validators import Voters, effective_weights, is_blocking, is_quorum
-from tests.consensus.builders import NETWORK, key_of, make_set, make_voters
+from tests.consensus.builders import NETWORK, key_of, make_set, make_voters, patient
 
 WEIGHT = st.one_of(
     st.integers(1, 12), st.integers(1, 2**63 - 1), st.sampled_from([1, 2, 3, 2**62, 2**63 - 1])
@@ -45,6 +45,7 @@ def test_rule_1_boundaries(weight: int, total: int, quorum: bool, blocking: bool
     assert is_blocking(weight, total) is blocking
 
 
+@patient
 @given(st.integers(1, 2**70), st.data())
 def test_rule_1_agrees_with_fractions(total: int, data: st.DataObject):
     weight = data.draw(st.integers(0, total))
@@ -52,12 +53,14 @@ def test_rule_1_agrees_with_fractions(total: int, data: st.DataObject):
     assert is_blocking(weight, total) is (Fraction(weight, total) >= Fraction(1, 3))
 
 
+@patient
 @given(st.integers(1, 2**70), st.data())
 def test_rule_1_blocking_is_what_leaves_no_quorum(total: int, data: st.DataObject):
     weight = data.draw(st.integers(0, total))
     assert is_blocking(weight, total) is not is_quorum(total - weight, total)
 
 
+@patient
 @given(SMALL_SET)
 def test_rule_1_two_quorums_share_more_than_a_third(weights: list[int]):
     voters = make_voters(*weights)
@@ -72,6 +75,7 @@ def test_rule_1_two_quorums_share_more_than_a_third(weights: list[int]):
         assert voters.is_blocking(quorum & lightest)
 
 
+@patient
 @given(SMALL_SET)
 def test_rule_1_faulty_weight_never_reaches_either_bound(weights: list[int]):
     """F with 3F < T: it cannot block, and the rest is a quorum."""
@@ -115,16 +119,19 @@ def brute_force(weights: list[int]) -> tuple[int, ...]:
     return tuple(min(weight, max(first, second)) for weight in weights)
 
 
+@patient
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=9))
 def test_rule_13_matches_a_search_over_every_cap(weights: list[int]):
     assert effective_weights(weights) == brute_force(weights)
 
 
+@patient
 @given(st.lists(WEIGHT, min_size=1, max_size=4))
 def test_rule_13_sets_of_four_are_not_capped(weights: list[int]):
     assert effective_weights(weights) == tuple(weights)
 
 
+@patient
 @given(st.lists(WEIGHT, min_size=1, max_size=64))
 def test_rule_13_nobodys_share_more_than_doubles(weights: list[int]):
     effective = effective_weights(weights)
@@ -133,6 +140,7 @@ def test_rule_13_nobodys_share_more_than_doubles(weights: list[int]):
         assert capped_weight * sum(weights) <= 2 * raw * sum(effective)
 
 
+@patient
 @given(st.lists(WEIGHT, min_size=5, max_size=64))
 def test_rule_13_only_the_half_rule_lets_anybody_keep_more_than_a_quarter(weights: list[int]):
     effective = effective_weights(weights)
@@ -142,6 +150,7 @@ def test_rule_13_only_the_half_rule_lets_anybody_keep_more_than_a_quarter(weight
         assert 2 * capped(weights, heaviest - 1) < sum(weights)
 
 
+@patient
 @given(st.lists(WEIGHT, min_size=5, max_size=20))
 def test_rule_13_keeps_the_order_of_weights(weights: list[int]):
     effective = effective_weights(weights)

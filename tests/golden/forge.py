@@ -6,6 +6,7 @@
 | `PREPARE view 0 slot 1 y in the name of C` | signed by D, though it says C |
 | `proposal view 0 slot 1 y after genesis` | another batch for the slot |
 | `VIEW-CHANGE view 2` | without tip and prepared slots, whatever D knows |
+| `VIEW-CHANGE view 2 tip slot 1 x` | the tip proven by the COMMITs sent so far, and D's own |
 | `NEW-VIEW view 1 from A, B` | made of these VIEW-CHANGEs only |
 | `NEW-VIEW view 1 from A, B, C hiding what A prepared` | with A's VIEW-CHANGE altered |
 | `CHECKPOINT slot 4 with another state` | a wrong state root |
@@ -18,6 +19,7 @@ from __future__ import annotations
 import re
 
 from consensus import messages as ms
+from consensus.certificate import build_certificate
 from protocol.codec import sha256
 from protocol.records.checkpoint import Checkpoint, CheckpointVote
 from tests.consensus.builders import Signers, make_batch, make_header, replaced
@@ -60,6 +62,17 @@ def _view_change(stage: Stage, signers: Signers, me: int, view: str):
     return signers.view_change(me, int(view))
 
 
+def _with_tip(stage: Stage, signers: Signers, me: int, view: str, seq: str, batch: str):
+    header = stage.words.by_name[batch]
+    signatures = {me: signers.signature("commit", me, 0, int(seq), header.digest)}
+    for letter in stage.sent:
+        vote = letter.message
+        if isinstance(vote, ms.Vote) and (vote.kind, vote.digest) == ("commit", header.digest):
+            signatures[vote.signer] = vote.signature
+    tip = build_certificate(signers.voters, header, "commit", 0, signatures)
+    return signers.view_change(me, int(view), tip)
+
+
 def _new_view(stage: Stage, signers: Signers, me: int, view: str, names: str, hidden: str | None):
     changes = {}
     for letter in stage.sent:
@@ -89,6 +102,7 @@ PATTERNS = {
     r" slot (?P<seq>\d+) (?P<batch>[\w']+)": _vote,
     r"proposal view (?P<view>\d+) slot (?P<seq>\d+) (?P<batch>\w+) after (?P<after>\w+)": _proposal,
     r"VIEW-CHANGE view (?P<view>\d+)": _view_change,
+    r"VIEW-CHANGE view (?P<view>\d+) tip slot (?P<seq>\d+) (?P<batch>\w+)": _with_tip,
     r"NEW-VIEW view (?P<view>\d+) from (?P<names>[A-Z, ]+?)"
     r"(?: hiding what (?P<hidden>[A-Z]) prepared)?": _new_view,
     r"CHECKPOINT slot (?P<seq>\d+) with another state": _checkpoint,

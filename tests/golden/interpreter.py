@@ -134,12 +134,12 @@ def proposes(stage: Stage, name: str, batch: str) -> list[str]:
 
 @command(r"NAMES receives? (?P<text>.+) from (?P<origins>[A-Z](?:(?:, | and )[A-Z])*)")
 def receives(stage: Stage, names: list[str], text: str, origins: str) -> list[str]:
-    froms = re.split(r", | and ", origins)
+    senders = re.split(r", | and ", origins)
     return told_by(
         [
-            (name, [line for by in froms if by != name for line in stage.deliver(text, by, name)])
+            (name, [line for by in senders if by != name for line in stage.deliver(text, by, name)])
             for name in names
-            if [name] != froms
+            if [name] != senders
         ]
     )
 

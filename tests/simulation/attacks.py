@@ -34,7 +34,7 @@ WRONG = bytes(64)
 """A signature that nobody made."""
 
 
-# --- bending what the own engine says --------------------------------------------------------------
+# --- bending what the own engine says ------------------------------------------------------------
 
 
 def bend(coalition: Coalition, traitor: Traitor, member: int, message) -> list:
@@ -46,6 +46,12 @@ def bend(coalition: Coalition, traitor: Traitor, member: int, message) -> list:
     match message:
         case PrePrepare() if "equivocate" in habits:
             return [other_proposal(coalition, message) if member % 2 else message]
+        case PrePrepare() if "bad-batch" in habits:
+            key = ("misplaced", message.vote.view, message.vote.seq)
+            if key not in coalition.made:
+                bad = rng.random() < 0.3
+                coalition.made[key] = misplaced(coalition, message) if bad else message
+            return [coalition.made[key]]
         case Vote() if "spoof" in habits and rng.random() < 0.1:
             return [spoilt(coalition, message)]
         case ViewChange() if "stale-change" in habits:
@@ -67,10 +73,21 @@ def is_ours(coalition: Coalition, message: PrePrepare | NewView) -> bool:
 
 
 def other_proposal(coalition: Coalition, message: PrePrepare) -> PrePrepare:
-    """The same slot with another batch, the same one for every second member."""
+    """The same slot with another batch, on the other batch of the slot before if there was one."""
     vote, header = message.vote, message.header
     body = Body(message.batch.state_root, sha256(header.digest))
-    return proposal(coalition, vote.view, header, vote.signer, body)
+    parent = coalition.others.get((vote.view, header.parent), header.parent)
+    changed = msgspec.structs.replace(header, parent=parent)
+    made = proposal(coalition, vote.view, changed, vote.signer, body)
+    coalition.others[vote.view, header.digest] = made.header.digest
+    return made
+
+
+def misplaced(coalition: Coalition, message: PrePrepare) -> PrePrepare:
+    """The batch on a parent that is not the slot before."""
+    parent = coalition.rng.choice((NETWORK, *coalition.headers))
+    header = msgspec.structs.replace(message.header, parent=parent)
+    return proposal(coalition, message.vote.view, header, message.vote.signer, message.batch)
 
 
 def proposal(coalition: Coalition, view: int, header: Header, signer: int, body: Body):
@@ -156,7 +173,7 @@ def sign_new_view(coalition: Coalition, epoch: int, view: int, signer: int, chan
     )  # fmt: skip
 
 
-# --- provoked by what comes in ---------------------------------------------------------------------
+# --- provoked by what comes in -------------------------------------------------------------------
 
 
 def provoke(coalition: Coalition, traitor: Traitor, message) -> None:
@@ -287,8 +304,10 @@ def forge(coalition: Coalition, traitor: Traitor, message) -> None:
     if isinstance(message, Vote):
         other = msgspec.structs.replace(message, digest=sha256(message.digest))
         lies.append(Evidence(first=message, second=other))
-    for signer in coalition.traitors(epoch):
-        lies.append(make_change(coalition, epoch, view + 1, signer, None, (forged,)))
+    lies += [
+        make_change(coalition, epoch, view + 1, signer, None, (forged,))
+        for signer in coalition.traitors(epoch)
+    ]
     lie = rng.choice(lies)
     for member in coalition.some():
         if member != traitor.member:

@@ -53,6 +53,9 @@ class Coalition:
         self.changes: dict[tuple[int, int], dict[bytes, ViewChange]] = defaultdict(dict)
         self.heard: list = []
         self.said: set[tuple] = set()
+        self.made: dict[tuple, PrePrepare] = {}
+        self.others: dict[tuple[int, bytes], bytes] = {}
+        """(view, digest proposed to some) -> digest proposed to the others."""
         self.place = (0, 0)
         self.tip = 0
         self.sides: dict[int, int] = {}
@@ -60,7 +63,7 @@ class Coalition:
         self.withheld: tuple[type, ...] = ()
         self.tick()
 
-    # --- moods ----------------------------------------------------------------------------------
+    # --- moods -----------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Every now and then: choose new victims and new sides for the twins."""
@@ -80,7 +83,7 @@ class Coalition:
                 return False
         return True
 
-    # --- knowledge ------------------------------------------------------------------------------
+    # --- knowledge -------------------------------------------------------------------------------
 
     def voters(self, epoch: int) -> Voters:
         if epoch not in self.sets:
@@ -142,7 +145,7 @@ class Coalition:
         )  # fmt: skip
         return keyed_verify(key, payload, vote.signature)
 
-    # --- signing --------------------------------------------------------------------------------
+    # --- signing ---------------------------------------------------------------------------------
 
     def traitors(self, epoch: int) -> list[int]:
         """The indices of our own in an epoch's set."""
@@ -234,9 +237,9 @@ class Traitor(Replica):
         coalition.learn(message)
         if "amnesia" in habits and rng.random() < 0.002:
             self.network.at(0, self.forget)
-        if "withhold" in habits and member in coalition.victims:
-            if isinstance(message, coalition.withheld):
-                return
+        victim = "withhold" in habits and member in coalition.victims
+        if victim and isinstance(message, coalition.withheld):
+            return
         for bent in attacks.bend(coalition, self, member, message):
             super().transmit(member, bent)
 

@@ -80,7 +80,7 @@ class Checks:
             self.people[epoch] = [m for m, _ in sets[min(epoch, len(sets) - 1)]]
         return self.people[epoch]
 
-    # --- certificates and the chain -----------------------------------------------------------
+    # --- certificates and the chain --------------------------------------------------------------
 
     def certificate(self, certificate: Certificate, kind: str) -> None:
         if (kind, certificate) in self.good:
@@ -106,9 +106,17 @@ class Checks:
         require(header.parent == parent, "one chain", f"slot {header.seq} has another parent")
         require(batch.body_root() == header.body_root, "one chain", "another body")
 
-    # --- what is made durable -----------------------------------------------------------------
+    # --- what is made durable --------------------------------------------------------------------
 
-    def persisted(self, replica, record) -> None:
+    def persisted(self, replica, group: list) -> None:
+        for record in group:
+            if isinstance(record, fx.PersistNote) and isinstance(record.record, PrePrepare):
+                header = record.record.header
+                self.parents[header.digest] = header.parent
+        for record in group:
+            self._persisted(replica, record)
+
+    def _persisted(self, replica, record) -> None:
         match record:
             case fx.PersistVow():
                 self._vow(replica, record)
@@ -131,8 +139,6 @@ class Checks:
         elif kind == "tip":
             self.certificate(body, "commit")
             self.tips.setdefault(replica.member, {})[body.header.seq] = body.header.digest
-        elif isinstance(body, PrePrepare):
-            self.parents[body.header.digest] = body.header.parent
         elif isinstance(body, NewView):
             self._new_view(replica, body)
 
@@ -169,21 +175,47 @@ class Checks:
         elif isinstance(message, ViewChange):
             self._raise_floor(member, vow.epoch, vow.view)
             self._change(message)
+        elif isinstance(message, Vote) and message.kind == "prepare":
+            self._approve(replica, message)
+
+    def _approve(self, replica, vote: Vote) -> None:
+        """An approval extends what its signer approved in this view, or knows decided, before."""
+        parent = self.parents.get(vote.digest)
+        before = (replica.member, "prepare", vote.epoch, vote.view, vote.seq - 1)
+        extends = self.vows.get(before) == ("prepare", parent)
+        extends = extends or self.is_decided(replica, vote.seq - 1, parent)
+        require(extends, "one chain", f"approval of slot {vote.seq} view {vote.view} on nothing")
 
     def _commit(self, replica, vote: Vote) -> None:
         member = replica.member
         place = (vote.epoch, vote.view, vote.seq, vote.digest)
-        require(place in self.prepared.get(member, ()), "unprepared commit", f"{place[:3]}")
-        before = self.vows.get((member, "commit", vote.epoch, vote.view, vote.seq - 1))
-        parent = self.parents.get(vote.digest)
-        ordered = before == ("commit", parent) or self.is_decided(replica, vote.seq - 1, parent)
-        require(ordered, "unordered commit", f"slot {vote.seq} view {vote.view}")
+        if not self.is_ancestor(member, vote.seq, vote.digest):
+            self._is_prepared_and_ordered(replica, vote)
         signers = self.commits.setdefault(place, set())
         signers.add(member)
         people = self.members(vote.epoch)
         able = [i for i, m in enumerate(people) if m in signers or m in self.byzantine]
         if self.judge(vote.epoch).is_quorum(able):
             self.decide(vote.seq, vote.digest)
+
+    def _is_prepared_and_ordered(self, replica, vote: Vote) -> None:
+        member, place = replica.member, (vote.epoch, vote.view, vote.seq, vote.digest)
+        require(place in self.prepared.get(member, ()), "unprepared commit", f"{place[:3]}")
+        before = self.vows.get((member, "commit", vote.epoch, vote.view, vote.seq - 1))
+        parent = self.parents.get(vote.digest)
+        ordered = before == ("commit", parent) or self.is_decided(replica, vote.seq - 1, parent)
+        require(ordered, "unordered commit", f"slot {vote.seq} view {vote.view}")
+
+    def is_ancestor(self, member: int, seq: int, digest: bytes) -> bool:
+        """Whether a slot that this member knows decided has `digest` among its ancestors."""
+        for above, found in self.tips.get(member, {}).items():
+            if above <= seq:
+                continue
+            for _ in range(above - seq):
+                found = self.parents.get(found)
+            if found == digest:
+                return True
+        return False
 
     def is_decided(self, replica, seq: int, digest: bytes | None) -> bool:
         """Whether this replica knows `digest` decided at `seq`."""
@@ -193,7 +225,7 @@ class Checks:
             return replica.chain[seq - 1][1].header.digest == digest
         return self.tips.get(replica.member, {}).get(seq) == digest
 
-    # --- what leaves, and what is reported ------------------------------------------------------
+    # --- what leaves, and what is reported -------------------------------------------------------
 
     def sent(self, replica, message) -> None:
         if isinstance(message, Vote):
@@ -226,7 +258,7 @@ class Checks:
         decided = self.decided.get(checkpoint.seq)
         require(decided == checkpoint.chain_hash, "checkpoints", f"{checkpoint.seq} is no slot")
 
-    # --- every step -----------------------------------------------------------------------------
+    # --- every step ------------------------------------------------------------------------------
 
     def stepped(self, before: tuple, after: tuple, where: str) -> None:
         """`before` and `after` are `marks` of one replica."""
@@ -249,6 +281,8 @@ class Checks:
         held = sum(map(len, core.checkpoint_votes.values()))
         require(held <= CHECKPOINTS_PER_SIGNER * n, "bound", f"{held} checkpoint votes")
         for seq, slot in core.slots.items():
+            bodies = len(slot.bodies)  # at most one proposal of each view's primary
+            require(bodies <= core.view + 1, "bound", f"{bodies} bodies in {seq}")
             for ballots in (slot.approvals, slot.commits):
                 votes = sum(map(len, ballots._votes.values()))
                 require(votes <= VOTES_PER_SIGNER * n, "bound", f"{votes} ballots in {seq}")

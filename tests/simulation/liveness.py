@@ -45,7 +45,7 @@ class Liveness:
         self.deadline = network.now + 60 * slowest
         self._look()
 
-    # --- the views -----------------------------------------------------------------------------
+    # --- the views -------------------------------------------------------------------------------
 
     def moved(self, replica: Replica) -> None:
         if not self.active or self.has_decided:
@@ -83,7 +83,7 @@ class Liveness:
             longest = max(longest, run)
         return longest
 
-    # --- the slots -----------------------------------------------------------------------------
+    # --- the slots -------------------------------------------------------------------------------
 
     def decided(self, replica: Replica, seq: int) -> None:
         if not self.active or seq <= self.target:

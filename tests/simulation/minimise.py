@@ -17,7 +17,7 @@ LAST_LINES = 120
 def attempts(plan: Plan):
     """Yield simpler plans."""
     absent = {
-        "loss": 0.0, "kind_loss": (), "deaf": (), "duplicate": 0.0, "stray": 0.0,
+        "loss": 0.0, "kind_loss": (), "deaf": (), "duplicate": 0.0, "stray": 0.0, "reorder": False,
         "partition_ms": 0, "crash_ms": 0, "torn": False, "lazy_ledger": False, "pause_ms": 0,
         "skew": (), "check_ms": 0, "turn_ms": 0, "idle_ms": 0, "tell_observers": False,
         "epoch_slots": 0, "hostile_to_the_end": False, "byzantine": (),

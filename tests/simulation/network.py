@@ -87,7 +87,7 @@ class Network:
         self.everyone = [replica for copies in self.members for replica in copies]
         self.honest = [replica for replica in self.everyone if replica.honest]
 
-    # --- time -----------------------------------------------------------------------------------
+    # --- time ------------------------------------------------------------------------------------
 
     def at(self, delay: int, action, *arguments) -> None:
         self.count += 1
@@ -131,7 +131,7 @@ class Network:
         digest = self.checks.decided.get(seq - self.plan.window)
         return GENESIS_ROOT if digest is None else state_root(digest)
 
-    # --- faults ---------------------------------------------------------------------------------
+    # --- faults ----------------------------------------------------------------------------------
 
     def _start(self) -> None:
         plan = self.plan
@@ -164,8 +164,7 @@ class Network:
     def crashed(self, replica: Replica) -> None:
         replica.alive, replica.doom = False, None
         if replica.lost and self.plan.lazy_ledger:
-            del replica.chain[replica.flushed :]
-            replica.stable = replica.flushed_stable
+            replica.lose_unflushed()
         if self.trace.keep:
             self.trace.note(self.now, replica.name, "crashes" + " torn" * replica.lost)
         if self.healed:
@@ -215,7 +214,7 @@ class Network:
                     replica.put(("link", member))
         self.liveness.begin()
 
-    # --- links ----------------------------------------------------------------------------------
+    # --- links -----------------------------------------------------------------------------------
 
     def send(self, origin: Replica, member: int, message) -> None:
         """Put a message on the link from `origin` to `member`."""
@@ -224,7 +223,9 @@ class Network:
             if replica is origin or not self.reach(origin, replica):
                 continue
             if self.healed and origin.honest and replica.honest:
-                self.at(rng.randint(1, HEALED_MS), self._deliver, replica, origin, message)
+                self.at(
+                    self._delay(origin, replica, HEALED_MS), self._deliver, replica, origin, message
+                )
                 continue
             if self.kind_loss and member in self.deaf:
                 kind = message.kind if type(message) is Vote else KIND_OF.get(type(message))
@@ -234,10 +235,19 @@ class Network:
                 continue
             copies = 2 if plan.duplicate and rng.random() < plan.duplicate else 1
             for _ in range(copies):
-                delay = rng.randint(plan.min_delay_ms, plan.max_delay_ms)
+                delay = self._delay(origin, replica, plan.max_delay_ms)
                 if plan.stray and rng.random() < plan.stray:
                     delay *= rng.randint(5, 100)
                 self.at(delay, self._deliver, replica, origin, message)
+
+    def _delay(self, origin: Replica, replica: Replica, most: int) -> int:
+        if self.plan.reorder and not self.healed:
+            return self.rng.randint(1, most)
+        frame = (origin.turns, replica.name)
+        if frame not in origin.frames:
+            origin.frames = {key: ms for key, ms in origin.frames.items() if key[0] == origin.turns}
+            origin.frames[frame] = self.rng.randint(1, most)
+        return origin.frames[frame]
 
     def reach(self, origin: Replica, replica: Replica) -> bool:
         if self.groups and self.groups[origin.member] != self.groups[replica.member]:
@@ -252,7 +262,7 @@ class Network:
             self.trace.note(self.now, replica.name, f"< {origin.name} {show(message)}")
         replica.receive(origin.member, message)
 
-    # --- what replicas tell ------------------------------------------------------------------------
+    # --- what replicas tell ----------------------------------------------------------------------
 
     def on_step(self, replica: Replica, before: tuple, after: tuple) -> None:
         if before == after or not replica.honest:

@@ -8,7 +8,7 @@ faults: a uniform mix hides what only shows when, say, COMMITs are lost and noth
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocol.records.genesis import Parameters
 from protocol.records.validators import Validator, ValidatorSet
@@ -42,13 +42,14 @@ class Plan:
     epoch_slots: int = 0
     timeout_ms: int = 400
     view_limit_ms: int = 8000
-    min_delay_ms: int = 1
     max_delay_ms: int = 20
     loss: float = 0.0
     kind_loss: tuple[tuple[str, float], ...] = ()
     deaf: tuple[int, ...] = ()
     """Members that the kinds of `kind_loss` are lost for; everybody if there is none."""
     duplicate: float = 0.0
+    reorder: bool = False
+    """Messages of one turn overtake each other; else they share a frame, as on one stream."""
     stray: float = 0.0
     """Share of messages that come very late."""
     partition_ms: int = 0
@@ -91,7 +92,8 @@ class Plan:
         """The names of what is present, for the distribution."""
         named = {
             "loss": self.loss, "kind-loss": self.kind_loss, "duplication": self.duplicate,
-            "stray": self.stray, "partition": self.partition_ms, "crash": self.crash_ms,
+            "reordering": self.reorder, "stray": self.stray,
+            "partition": self.partition_ms, "crash": self.crash_ms,
             "torn": self.crash_ms and self.torn, "ledger-loss": self.crash_ms and self.lazy_ledger,
             "pause": self.pause_ms, "skew": self.skew, "epochs": self.epoch_slots,
             "idle": self.idle_ms, "byzantine": self.byzantine,
@@ -102,6 +104,30 @@ class Plan:
 def draw(seed: int) -> Plan:
     """Return the plan of a seed."""
     rng = random.Random(seed)  # an int: never hashed
+    plan = _draw_mixed(rng, seed)
+    return _contest(rng, plan) if rng.random() < 0.3 else plan
+
+
+def _contest(rng: random.Random, plan: Plan) -> Plan:
+    """Make slots prepared by few and decided late, so that views inherit rival certificates."""
+    liars = ("equivocate", "double-vote", "stale-change", "lying-view", "withhold")
+    habits = {*plan.habits, *(h for h in liars if rng.random() < 0.6)} - {"silent"}
+    return replace(
+        plan,
+        habits=tuple(h for h in HABITS if h in habits and plan.byzantine),
+        zeal=rng.choice((0.2, 0.6)),
+        window=rng.choice((2, 4)),
+        timeout_ms=150,
+        max_delay_ms=rng.choice((20, 60)),
+        kind_loss=(
+            ("commit", rng.choice((0.7, 0.9, 0.97))), ("prepare", rng.choice((0.0, 0.3, 0.6))),
+            ("view-change", rng.choice((0.0, 0.3))), ("decided", 0.8),
+        ),
+        deaf=(),
+    )  # fmt: skip
+
+
+def _draw_mixed(rng: random.Random, seed: int) -> Plan:
     n = rng.choice((4, 4, 4, 4, 4, 4, 5, 5, 6, 7, 7, 8, 10))
     members = n if rng.random() < 0.6 else min(10, n + rng.randint(1, 2))
     epoch_slots = rng.choice((0, 0, 0, 2, 5, 9))
@@ -122,7 +148,8 @@ def draw(seed: int) -> Plan:
         max_delay_ms=delay, loss=rng.choice((0.02, 0.1, 0.3)) if has() else 0.0,
         kind_loss=_draw_kind_loss(rng) if has() else (),
         deaf=tuple(m for m in range(members) if rng.random() < rng.choice((0.0, 0.3, 0.7))),
-        duplicate=0.1 if has() else 0.0, stray=rng.choice((0.01, 0.1)) if has() else 0.0,
+        duplicate=0.1 if has() else 0.0, reorder=has(),
+        stray=rng.choice((0.01, 0.1)) if has() else 0.0,
         partition_ms=rng.choice((300, 1000, 4000)) if has() else 0,
         crash_ms=rng.choice((150, 500, 2000)) if has() else 0,
         crash_for_ms=rng.choice((10, 300, 1500)), torn=rng.random() < 0.7,
@@ -148,10 +175,7 @@ def _draw_sets(rng: random.Random, n: int, members: int, changing: bool):
     shape = rng.choice(("equal", "equal", "small", "steep", "whale"))
     sets = []
     for _ in range(EPOCHS if changing else 1):
-        if changing and rng.random() < 0.5:
-            size = rng.randint(min(4, n), members)
-        else:
-            size = n
+        size = rng.randint(4, members) if changing and rng.random() < 0.5 else n
         chosen = sorted(rng.sample(range(members), size))
         if rng.random() < 0.3:
             rng.shuffle(chosen)

@@ -17,15 +17,14 @@ from consensus.engine import Engine
 from consensus.messages import BatchBody, DecidedSlot
 from consensus.validators import Voters
 from tests.simulation.checks import Breach, marks, require
+from tests.simulation.ledger import Ledger
 from tests.simulation.projection import project
 from tests.simulation.signing import (
-    GENESIS_ROOT,
     NETWORK,
     Body,
     consensus_key,
     keyed_sign,
     keyed_verify,
-    state_root,
 )
 
 if TYPE_CHECKING:
@@ -40,30 +39,29 @@ class CrashError(Exception):
     """The process ends here."""
 
 
-class Replica:
+class Replica(Ledger):
     """A member's process. `copy` tells twins apart."""
 
     honest = True
 
     def __init__(self, network: Network, member: int, copy: int = 0) -> None:
+        super().__init__(network.plan)
         self.network, self.member, self.copy = network, member, copy
         self.name = f"m{member}" + ("'" * copy)
         self.journal: list[fx.Persist] = []
-        self.chain: list = []
-        self.flushed = 0
-        self.stable = self.flushed_stable = None
-        self.handovers: dict[int, object] = {}
         self.alive = True
         self.paused_until = 0
         self.doom: str | None = None
         self.pending = True
-        self.steps = 0
+        self.steps = self.turns = 0
+        self.frames: dict = {}
+        """Delays of this turn's frames."""
         self.durable_marks: tuple | None = None
         self.lost = False
         """Whether the last crash took anything that a step had brought about."""
         self.built()
 
-    # --- starting -------------------------------------------------------------------------------
+    # --- starting --------------------------------------------------------------------------------
 
     def built(self) -> None:
         """Make the engine from what is durable."""
@@ -120,7 +118,7 @@ class Replica:
             self.network.trace.note(self.network.now, self.name, f"restarts in {where}")
         self.boot()
 
-    # --- what comes in --------------------------------------------------------------------------
+    # --- what comes in ---------------------------------------------------------------------------
 
     def put(self, item) -> None:
         if not self.alive:
@@ -139,7 +137,7 @@ class Replica:
         index = self.engine.core.voters.index_of_key(consensus_key(member))
         return STRANGERS + member if index is None else index
 
-    # --- one turn ------------------------------------------------------------------------------
+    # --- one turn --------------------------------------------------------------------------------
 
     def turn(self) -> None:
         if not self.alive or not self.turn_due:
@@ -150,6 +148,7 @@ class Replica:
             self.network.at(self.paused_until - self.network.now, self.turn)
             return
         self.outbox: list = []
+        self.turns += 1
         self.lost = False
         todo, self.inbox = self.inbox, deque()
         try:
@@ -166,7 +165,7 @@ class Replica:
             for effect in effects:
                 self.perform(effect, todo)
             self._judge_parked(todo)
-        self.flushed, self.flushed_stable = len(self.chain), self.stable
+        self.flush()
         self.durable_marks = marks(self.engine)
         if self.doom == "while sending":
             self._send(self.network.rng.randint(0, len(self.outbox)))
@@ -201,9 +200,8 @@ class Replica:
             self.die(lost=True)
         self.journal += group
         checks = self.network.checks
-        for record in group:
-            if self.honest:
-                checks.persisted(self, record)
+        if self.honest:
+            checks.persisted(self, group)
         # Only what the journal holds: the ledger's part is flushed at the end.
         now = marks(self.engine)
         known = self.durable_marks or ((0, 0), 0, 0, 0)
@@ -224,7 +222,7 @@ class Replica:
     def transmit(self, member: int, message) -> None:
         self.network.send(self, member, message)
 
-    # --- performing effects -----------------------------------------------------------------------
+    # --- performing effects ----------------------------------------------------------------------
 
     def perform(self, effect, todo: deque) -> None:
         match effect:
@@ -245,7 +243,9 @@ class Replica:
             case fx.Decide(batch, certificate):
                 self._execute(batch, certificate, todo)
             case fx.Stable(certificate):
-                self._keep_stable(certificate)
+                self.keep_stable(certificate)
+                if self.honest:
+                    self.network.checks.made_stable(certificate)
             case fx.SendCheckpoint(peer, epoch):
                 if epoch in self.handovers:
                     self.post(peer, self.handovers[epoch])
@@ -292,32 +292,7 @@ class Replica:
             del self.timers[timer]
             self.put(inputs.TimerFired(timer))
 
-    def _keep_stable(self, certificate) -> None:
-        self.stable = certificate
-        if certificate.checkpoint.next_set is not None:
-            self.handovers[certificate.checkpoint.epoch] = certificate
-        if self.honest:
-            self.network.checks.made_stable(certificate)
-
-    # --- executing and judging -----------------------------------------------------------------------
-
-    def root_after(self, seq: int) -> bytes | None:
-        if seq <= 0:
-            return GENESIS_ROOT
-        return state_root(self.chain[seq - 1][1].header.digest) if seq <= len(self.chain) else None
-
-    def edge(self) -> inputs.Edge | None:
-        """The end of the tip's epoch, once the executed chain has fixed it (rule 12)."""
-        plan = self.network.plan
-        if not self.chain or not plan.epoch_slots:
-            return None
-        length = plan.epoch_slots + plan.window
-        header = self.chain[-1][1].header
-        epoch = header.epoch
-        fixed = epoch * length + plan.epoch_slots
-        if header.seq < fixed:
-            return None
-        return inputs.Edge(fixed + plan.window, plan.validators(epoch + 1))
+    # --- executing and judging -------------------------------------------------------------------
 
     def _execute(self, batch, certificate, todo: deque) -> None:
         if self.honest:

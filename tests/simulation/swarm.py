@@ -66,8 +66,8 @@ class Distribution:
     def show(self) -> str:
         spent = time.monotonic() - self.began
         lines = [
-            f"{self.runs} networks, {len(self.failed)} failed, {spent:.0f} s "
-            f"({1000 * spent / max(1, self.runs):.0f} ms each)",
+            (f"{self.runs} networks, {len(self.failed)} failed, {spent:.0f} s "
+            f"({1000 * spent / max(1, self.runs):.0f} ms each)"),
             *(
                 f"  {name:<9} {spread(values)}"
                 for name, values in (
@@ -75,8 +75,8 @@ class Distribution:
                     ("views", self.views), ("epochs", self.epochs),
                 )
             ),
-            f"  {self.changed_view} changed view, {self.crossed_epoch} crossed an epoch, "
-            f"{self.evidence} found evidence",
+            (f"  {self.changed_view} changed view, {self.crossed_epoch} crossed an epoch, "
+            f"{self.evidence} found evidence"),
             "  faults    " + show_counts(self.faults),
             "  refused   " + show_counts(self.refused),
         ]  # fmt: skip

@@ -15,6 +15,7 @@ Then it asks whether engine and model agree in two things (docs/spec/README.md):
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,6 +126,8 @@ class World:
             case PrePrepare(vote, _, _):
                 self.proposals[vote.view, NUMBERS[vote.digest]] = message
                 self.note(me, vote)
+            case Vote() if message.kind == "commit" and self.is_ancestor(me, message):
+                pass  # the engine's answer to withheld votes, which the model does not have
             case Vote():
                 key = (message.view, NUMBERS[message.digest])
                 self.votes[message.kind].setdefault(key, set()).add(me)
@@ -132,6 +135,11 @@ class World:
                 self.changes[message.view, me] = message
             case NewView():
                 self.openings[message.view] = message
+
+    def is_ancestor(self, me: int, vote: Vote) -> bool:
+        """Return whether `vote` is for a slot that the voter's tip has decided with itself."""
+        tip = NUMBERS[self.nodes[me].engine.core.tip_digest]
+        return NUMBERS[vote.digest] in path_to(tip)[:-1]
 
     # --- messages a step takes -----------------------------------------------------------------
 
@@ -191,6 +199,24 @@ class World:
                 tell(lie, self.signers, node.engine, me, self.byz, self.receive)
                 require(bool(node.refused), f"{me} did not refuse a lie: {lie}")
         self.settle(me)
+        self.probe_order(me)
+
+    def probe_order(self, me: int) -> None:
+        """Ask a copy of the engine to commit a slot before its parent (rule 4)."""
+        core = self.nodes[me].engine.core
+        for slot in [slot for seq, slot in core.slots.items() if seq > core.tip_seq]:
+            if core.changing or slot.accepted is None or slot.committed is not None:
+                continue
+            number = NUMBERS[slot.accepted]
+            before = core.slots.get(seq_of(number) - 1)
+            if seq_of(number) == core.tip_seq + 1 or before is None or before.committed:
+                continue
+            engine = deepcopy(self.nodes[me].engine)
+            for peer in self.who("prepare", core.view, number) - {me}:
+                vote = self.signers.vote("prepare", core.view, number, peer)
+                sent = engine.step(inputs.Received(peer, vote))
+                early = any(isinstance(e, fx.PersistVow) and e.phase == "commit" for e in sent)
+                require(not early, f"{me} commits {number} before its parent")
 
     def show(self, me: int, view: int, number: int, *, valid: bool) -> None:
         primary = self.voters.primary(view)

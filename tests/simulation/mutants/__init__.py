@@ -98,8 +98,8 @@ MUTANTS = {
             "vote in the old view", "7, 9: after VIEW-CHANGE nothing is signed below its view",
             ("succession", "start_view_change",
              "core.me is None or view < core.view or",
-             "core.me is None or view < core.view or (\n        core.own_view_change is not None\n"
-             "        and core.own_view_change.view >= view) or"),
+             ("core.me is None or view < core.view or (\n        core.own_view_change is not None\n"
+              "        and core.own_view_change.view >= view) or")),
             ("succession", "start_view_change",
              "core.enter(view, changing=True)\n    core.own_view_change = None",
              "if core.voters.primary(view) == core.me:\n        core.enter(view, changing=True)"),
@@ -118,7 +118,8 @@ MUTANTS = {
         _mutant(
             "trusted NEW-VIEW", "9: everybody checks and recomputes it",
             ("succession", "on_new_view",
-             "for change in message.view_changes:\n        check_view_change(core, change)", "pass"),
+             "for change in message.view_changes:\n        check_view_change(core, change)",
+             "pass"),
         ),
         _mutant(
             "amnesia after restart", "7, 8: vows outlive a restart",
@@ -128,8 +129,8 @@ MUTANTS = {
         _mutant(
             "primary counted twice", "1: distinct signers",
             ("agreement", "commit_prepared", "not core.voters.is_quorum(approvals)",
-             "3 * (core.voters.weight_of(approvals) + core.voters.weights[core.voters.primary("
-             "core.view)]) <= 2 * core.voters.total"),
+             ("3 * (core.voters.weight_of(approvals) + core.voters.weights[core.voters.primary("
+             "core.view)]) <= 2 * core.voters.total")),
         ),
         _mutant(
             ">= instead of >", "1: more than two thirds, not two thirds",
@@ -150,6 +151,7 @@ MUTANTS = {
         ),
         _mutant(
             "commit above another digest", "4: decided or committed with that digest",
+            ("agreement", "check_fresh", "if header.parent != parent:", "if False:"),
             ("agreement", "_ancestor_committed", "header.parent == core.tip_digest", "True"),
             ("agreement", "_ancestor_committed", "before.committed == header.parent",
              "before.committed is not None"),

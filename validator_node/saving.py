@@ -1,0 +1,47 @@
+"""Saving: when the store reaches the disk, and when the journal may forget.
+
+Rules:
+1. The store follows the journal. It is flushed `FLUSH_S` after its first change, so that not every
+   decision waits for a second fsync. The slots that a crash takes from it come back from the
+   journal: their certificates, and the bodies that this node approved; others are fetched.
+2. What a stable checkpoint covers is flushed before the journal forgets it.
+3. An own statement leaves only after a flush: the bodies it admits may be nowhere else.
+"""
+
+from __future__ import annotations
+
+from validator_node.journal_bridge import SigningJournal
+from validator_node.store import Store
+
+FLUSH_S = 0.05
+
+
+class Saving:
+    """Flushes one node's store. Its clock is the caller's, in seconds."""
+
+    def __init__(self, store: Store, journal: SigningJournal) -> None:
+        self._store = store
+        self._journal = journal
+        self._covered: int | None = None
+        self.due_at: float | None = None
+        """When the next flush is due; None while nothing waits for it."""
+
+    def cover(self, seq: int) -> None:
+        """Let the journal forget the slots up to `seq`, with the next `save`."""
+        self._covered = seq
+
+    def hurry(self) -> None:
+        """Flush with the next `save`."""
+        self.due_at = float("-inf")
+
+    def save(self, now: float) -> bool:
+        """Flush if it is time; return whether the journal has just forgotten something."""
+        if self.due_at is None and self._store.is_dirty:
+            self.due_at = now + FLUSH_S
+        covered, self._covered = self._covered, None
+        if covered is not None or (self.due_at is not None and now >= self.due_at):
+            self._store.flush()
+            self.due_at = None
+        if covered is not None:
+            self._journal.forget_below(covered)
+        return covered is not None
