@@ -90,11 +90,9 @@ class Core:
         self.view = 0
         self.changing = False
         self.base_seq = 0
-        self.tip_seq = 0
-        self.tip_digest = genesis_digest
+        self.tip_seq, self.tip_digest = 0, genesis_digest
         self.tip_certificate: Certificate | None = None
-        self.height = 0
-        self.height_digest = genesis_digest
+        self.height, self.height_digest = 0, genesis_digest
         self.asked = 0
         """The height in the last own STATUS."""
         self.executed = 0

@@ -50,6 +50,17 @@ class Patience:
             )
         )
 
+    def _knows_of_commits(self) -> bool:
+        """Whether others have all but decided a slot whose proposal never came here."""
+        core = self._core
+        slot = core.slots.get(core.tip_seq + 1)
+        if slot is None:
+            return False
+        return any(
+            core.voters.is_blocking(slot.commits.signatures("commit", view, digest))
+            for view, digest in slot.commits.choices()
+        )
+
     def _is_at_edge(self) -> bool:
         edge = self._core.edge
         return edge is not None and self._core.height >= edge.seq
@@ -65,9 +76,8 @@ class Patience:
         if core.changing:
             waits = core.voters.is_quorum(asking(core, core.view))
         self._arm(Timer.PROGRESS, waits, self.timeout_ms, restart=seen != self._seen)
-        self._arm(
-            Timer.RESEND, open_now or core.changing, core.parameters.base_timeout_ms, restart=False
-        )
+        asks = open_now or core.changing or self._knows_of_commits()
+        self._arm(Timer.RESEND, asks, core.parameters.base_timeout_ms, restart=False)
         self._arm(
             Timer.ROTATE,
             not core.changing,

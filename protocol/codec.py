@@ -70,19 +70,24 @@ def decode(kind: Any, data: bytes, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) ->
     Raises `TooLargeError` beyond `limit_bytes`, and `DecodeError` for everything else that is not
     exactly what `encode` would have written.
     """
-    name = getattr(kind, "__name__", str(kind))
     if len(data) > limit_bytes:
-        raise TooLargeError(f"{name}: {len(data)} bytes, the limit is {limit_bytes}")
+        raise TooLargeError(f"{_name(kind)}: {len(data)} bytes, the limit is {limit_bytes}")
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind))
     try:
         value = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(f"{name}: {error}") from error
+        raise DecodeError(f"{_name(kind)}: {error}") from error
     if _encoder.encode(value) != data:
-        raise DecodeError(f"{name}: not the canonical encoding (a longer form of a value was used)")
+        raise DecodeError(
+            f"{_name(kind)}: not the canonical encoding (a longer form of a value was used)"
+        )
     return value
+
+
+def _name(kind: object) -> str:
+    return getattr(kind, "__name__", None) or str(kind)
 
 
 def sha256(*parts: bytes) -> bytes:

@@ -54,7 +54,7 @@ class Column(bytes, Enum):
     META = b"M"
     """name -> facts about this database: `schema`, `ledger-tip`, `network-id`, `stable` (the newest
     stable checkpoint), `edge/` epoch, 8 bytes -> the stable checkpoint at that epoch's edge, and
-    `evidence/` digest -> proof of contradicting votes."""
+    `evidence/` digest -> proof of contradicting votes, `diverged` -> where the state went wrong."""
     STATE_VALUES = b"V"
     """state key -> value (`storage.state`)."""
     STATE_NODES = b"N"

@@ -214,6 +214,7 @@ class ConsensusDriver:
                 self._store.put_stable(certificate)
                 self._saving.cover(certificate.checkpoint.seq)
             case fx.Diverged(seq, own, certified):
+                self._store.mark_diverged(seq)
                 log.critical("state differs from a quorum's", seq=seq, own=own, certified=certified)
                 raise ReplayError(
                     f"slot {seq}: own state root {own.hex()[:16]}, a quorum certified "

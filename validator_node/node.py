@@ -36,7 +36,7 @@ from storage.errors import StorageError
 from validator_node.batch_check import Checker
 from validator_node.config import NodeConfig, load_genesis
 from validator_node.consensus_driver import ConsensusDriver
-from validator_node.errors import ConfigError
+from validator_node.errors import ConfigError, ReplayError
 from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
 from validator_node.founding import embedded_chain, load_modules, now_ms
@@ -78,6 +78,12 @@ class Node:
         self.workers = pool
         self.network = network
         self.store = Store.open(config.state_dir / "db", genesis)
+        if self.store.diverged_at is not None:
+            raise ReplayError(
+                f"{config.state_dir}: the state differed from a quorum's at slot "
+                f"{self.store.diverged_at}; this node must not vote with it. Keep the folder for "
+                "analysis, and resync with an empty database and the same journal"
+            )
         self.journal = SigningJournal(
             config.state_dir / "journal",
             config.state_dir / "journal.marker",

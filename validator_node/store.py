@@ -37,6 +37,7 @@ from validator_node.execution import Outcome, execute
 _NETWORK_KEY = b"network-id"
 _STABLE_KEY = b"stable"
 _EVIDENCE_KEY = b"evidence/"
+_DIVERGED_KEY = b"diverged"
 
 
 class ProvenResult(Record):
@@ -176,6 +177,17 @@ class Store:
         batch.put(Column.META, _STABLE_KEY, data)
         if certificate.checkpoint.next_set is not None:
             batch.put(Column.META, _edge_key(certificate.checkpoint.epoch), data)
+
+    def mark_diverged(self, seq: int) -> None:
+        """Remember, durably, that this node's state is wrong at `seq`: it must not vote again."""
+        self._open_batch().put(Column.META, _DIVERGED_KEY, _seq_key(seq))
+        self.flush()
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The slot at which this node's state was found to differ from a quorum's, or None."""
+        data = self.database.get(Column.META, _DIVERGED_KEY)
+        return None if data is None else int.from_bytes(data, "big")
 
     def put_evidence(self, evidence: Evidence) -> None:
         """Keep a proof that a validator contradicted itself."""

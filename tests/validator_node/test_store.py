@@ -307,3 +307,13 @@ def test_evidence_survives_a_restart(tmp_path: Path) -> None:
     again = Store.open(tmp_path / "evidence", World().genesis)
     assert again.evidence() == [proof]
     again.close()
+
+
+def test_a_divergence_is_remembered_at_once(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "diverged", World().genesis)
+    assert store.diverged_at is None
+    store.mark_diverged(42)
+    store.close()
+    again = Store.open(tmp_path / "diverged", World().genesis)
+    assert again.diverged_at == 42
+    again.close()
