@@ -13,8 +13,6 @@ from consensus.core import Core, UnwantedError
 from consensus.effects import Send, SendBody, SendCheckpoint, SendDecided
 from consensus.messages import BatchBody, DecidedSlot, FetchBatch, Status
 from consensus.patience import own_status
-from protocol.records.batch import Certificate
-from protocol.records.checkpoint import CheckpointCertificate
 
 MAX_DECIDED_PER_STATUS = 64
 """Slots sent in answer to one STATUS; the receiver asks again from its new height."""
@@ -120,18 +118,6 @@ def on_decided(core: Core, peer: int, message: DecidedSlot) -> None:
     if core.height + 1 >= core.asked + MAX_DECIDED_PER_STATUS:
         # At one answer a time-out, a replica behind a busy network would never catch up.
         core.emit(Send(peer, own_status(core)))
-
-
-def on_snapshot(core: Core, certificate: CheckpointCertificate, decided: Certificate) -> None:
-    """Go on from a snapshot: its slot counts as executed, what lies below is forgotten."""
-    checkpoint = certificate.checkpoint
-    if checkpoint.seq <= core.height:
-        return
-    core.height, core.height_digest = checkpoint.seq, checkpoint.chain_hash
-    core.executed = checkpoint.seq
-    core.adopt_tip(decided)
-    core.stable = certificate
-    core.forget_executed()
 
 
 def raise_floor(core: Core, view: int) -> None:

@@ -10,10 +10,11 @@ Rules:
 
 from __future__ import annotations
 
-from consensus.certificate import bitmap, signers_of_bitmap
+from consensus.certificate import Verify, bitmap, signers_of_bitmap
 from consensus.core import VOTE_RANGE, Core, UnwantedError
 from consensus.effects import Broadcast, Diverged, PersistVow, Stable
 from consensus.inputs import Executed
+from consensus.validators import Voters
 from protocol.envelope import VoteKind, vote_payload
 from protocol.errors import ProofError
 from protocol.records.checkpoint import Checkpoint, CheckpointCertificate, CheckpointVote
@@ -112,8 +113,12 @@ def on_certificate(core: Core, certificate: CheckpointCertificate) -> None:
 
 def judge_checkpoint(core: Core, certificate: CheckpointCertificate) -> None:
     """Raise `ProofError` unless a quorum of the epoch's set signed the checkpoint."""
+    judge_by(core.voters_of(certificate.checkpoint.epoch), certificate, core.verify)
+
+
+def judge_by(voters: Voters, certificate: CheckpointCertificate, verify: Verify) -> None:
+    """Raise `ProofError` unless a quorum of `voters` signed the checkpoint."""
     checkpoint = certificate.checkpoint
-    voters = core.voters_of(checkpoint.epoch)
     signers = signers_of_bitmap(certificate.signers, len(certificate.signatures), len(voters))
     if not voters.is_quorum(signers):
         raise ProofError(f"checkpoint {checkpoint.seq}: its signers are no quorum")
@@ -127,7 +132,7 @@ def judge_checkpoint(core: Core, certificate: CheckpointCertificate) -> None:
             digest=checkpoint.digest,
             signer=key,
         )
-        if not core.verify(key, payload, signature):
+        if not verify(key, payload, signature):
             raise ProofError(f"checkpoint {checkpoint.seq}: signature of {signer} is not valid")
 
 

@@ -14,7 +14,7 @@ them:
 | `patience` | timers, back-off, rotation (6, 10) |
 | `checkpoints`, `epochs` | executed state certified, sets handed over (11, 12) |
 | `evidence` | contradictions proven and told (18) |
-| `catchup`, `recovery` | behind, restarted (7, 8, 10, 19) |
+| `catchup`, `transfer`, `recovery` | behind, far behind, restarted (7, 8, 10, 19) |
 
 A message that is stale, malformed, wrongly signed or otherwise of no use changes nothing and gives
 one `Refused` effect with the reason.
@@ -24,7 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from consensus import agreement, ancestors, catchup, checkpoints, epochs, evidence, succession
+from consensus import (
+    agreement,
+    ancestors,
+    catchup,
+    checkpoints,
+    epochs,
+    evidence,
+    succession,
+    transfer,
+)
 from consensus.certificate import Verify
 from consensus.core import Core, Sign, UnwantedError
 from consensus.effects import Effect, Persist, Refused
@@ -159,8 +168,8 @@ class Engine:
                 catchup.on_link_up(core, peer)
             case Executed():
                 checkpoints.on_executed(core, event)
-            case SnapshotInstalled(certificate, decided):
-                catchup.on_snapshot(core, certificate, decided)
+            case SnapshotInstalled():
+                transfer.on_snapshot(core, event)
 
     def _receive(self, peer: int, message: Message) -> None:
         core = self.core

@@ -99,6 +99,8 @@ class SnapshotInstalled:
     certificate: CheckpointCertificate
     decided: Certificate
     """The commit certificate of the checkpoint's slot."""
+    handovers: tuple[CheckpointCertificate, ...] = ()
+    """Edge checkpoints from this replica's epoch up to the snapshot's, in order."""
 
 
 Input = (

@@ -8,7 +8,7 @@ import pytest
 
 from consensus.catchup import MAX_DECIDED_PER_STATUS
 from consensus.effects import Decide, PersistFloor, PersistNote, Send, SendBody, SendDecided
-from consensus.inputs import LinkUp, SnapshotInstalled, Timer
+from consensus.inputs import LinkUp, Timer
 from consensus.messages import BatchBody, DecidedSlot, FetchBatch, Status, Vote
 from protocol.codec import sha256
 from protocol.records.checkpoint import Checkpoint
@@ -191,24 +191,6 @@ def test_rule_10_a_missing_body_is_asked_of_another_peer_each_time():
     peers = [e.peer for e in asked]
     assert set(peers) == {0, 1, 2}
     assert all(one != other for one, other in pairwise(peers))
-
-
-def test_rule_19_a_snapshot_stands_for_the_slots_below_it():
-    node = Node(me=3)
-    header = make_header("far", 8, sha256(b"before"))
-    checkpoint = Checkpoint(
-        epoch=0, seq=8, chain_hash=header.digest, state_root=bytes(32), next_set=None
-    )
-    stable = node.peers.stable(checkpoint, [0, 1, 2])
-    node.receive(node.peers.vote("commit", 2, W))
-    node.step(SnapshotInstalled(stable, node.peers.certificate(header)))
-    core = node.core
-    assert (core.height, core.tip_seq, core.executed, core.stable_seq) == (8, 8, 8, 8)
-    assert core.slots == {}
-    following = make_header("next", 9, header.digest)
-    assert len(of_type(node.receive(decided(node, "next", following), peer=0), Decide)) == 1
-    node.step(SnapshotInstalled(stable, node.peers.certificate(header)))
-    assert core.height == 9  # an old one changes nothing
 
 
 def test_wants_names_decided_slots_and_checkpoints_that_are_behind():
