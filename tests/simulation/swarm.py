@@ -19,13 +19,14 @@ def run_seed(seed: int) -> Outcome:
 
 
 def run_seeds(seeds: range, jobs: int, is_over=None) -> Iterator[Outcome]:
-    """Yield the outcome of each seed, in order, until `is_over` says so between two blocks."""
+    """Yield the outcome of each seed, in order, until `is_over` says so."""
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for first in range(seeds.start, seeds.stop, BLOCK):
-            if is_over is not None and is_over():
-                return
             block = range(first, min(first + BLOCK, seeds.stop))
-            yield from pool.imap(run_seed, block, chunksize=CHUNK)
+            for outcome in pool.imap(run_seed, block, chunksize=CHUNK):
+                yield outcome
+                if is_over is not None and is_over():
+                    return
 
 
 @dataclass
