@@ -7,7 +7,8 @@ Rules (OSDI'99 4.2, weighted, with ordered commits):
    decided at n-1, else the one accepted in this view. COMMIT(v, n, d) needs a prepared certificate
    for d, d accepted here in v, and n-1 decided as d's parent or commit-voted in v as d's parent; by
    induction that holds for each ancestor above the view's base. Only slots in (tip, tip + W] are
-   signed; votes are stored for the next `VOTE_RANGE` slots and one view ahead.
+   signed; votes are stored for the next `VOTE_RANGE` slots and one view ahead,
+   proposals for the next 2W.
 5. REJECT only what is objectively invalid. At blocking weight of rejects the slot is hopeless and
    the view changes at once.
 7. The prepared certificate is durable before its COMMIT leaves.
@@ -65,8 +66,8 @@ def on_pre_prepare(core: Core, message: PrePrepare) -> None:
         raise UnwantedError("wrong_epoch")
     if vote.view != core.view or core.changing:
         raise UnwantedError("other_view")
-    if not core.tip_seq < header.seq <= core.tip_seq + VOTE_RANGE:
-        raise UnwantedError("out_of_window")
+    if not core.tip_seq < header.seq <= core.tip_seq + 2 * core.parameters.window:
+        raise UnwantedError("out_of_window")  # bodies are large; a laggard fetches them later
     if vote.signer != core.voters.primary(core.view):
         raise UnwantedError("not_primary")
     if vote.kind != "prepare" or vote.seq != header.seq or vote.digest != header.digest:
