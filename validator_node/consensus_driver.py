@@ -150,9 +150,7 @@ class ConsensusDriver:
             turn.extend(self._judge_parked())
             if not turn:
                 turn.extend(self._propose())
-        if self._journal.is_dirty:
-            with trio.CancelScope(shield=True):  # what was executed must not outlive its record
-                await trio.to_thread.run_sync(self._journal.sync)
+        await self._saving.sync_journal()
         if self._saving.save(trio.current_time()):
             self._compact()
         self._outbox.flush()

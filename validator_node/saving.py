@@ -6,14 +6,21 @@ Rules:
    journal: their certificates, and the bodies that this node approved; others are fetched.
 2. What a stable checkpoint covers is flushed before the journal forgets it.
 3. An own statement leaves only after a flush: the bodies it admits may be nowhere else.
+4. The journal is synced in place while the disk is fast, in a thread once it is not: the hop costs
+   more than a fast sync, and a slow one must not stop the node's other work.
 """
 
 from __future__ import annotations
+
+import trio
 
 from validator_node.journal_bridge import SigningJournal
 from validator_node.store import Store
 
 FLUSH_S = 0.05
+INLINE_SYNC_S = 0.001
+SYNC_MEMORY = 0.1
+"""Weight of the newest sync in the average."""
 
 
 class Saving:
@@ -23,6 +30,8 @@ class Saving:
         self._store = store
         self._journal = journal
         self._covered: int | None = None
+        self._sync_s = INLINE_SYNC_S
+        """How long a sync takes, averaged."""
         self.due_at: float | None = None
         """When the next flush is due; None while nothing waits for it."""
 
@@ -33,6 +42,18 @@ class Saving:
     def hurry(self) -> None:
         """Flush with the next `save`."""
         self.due_at = float("-inf")
+
+    async def sync_journal(self) -> None:
+        """Make what was appended durable (rule 4)."""
+        if not self._journal.is_dirty:
+            return
+        started = trio.current_time()
+        if self._sync_s < INLINE_SYNC_S:
+            self._journal.sync()
+        else:
+            with trio.CancelScope(shield=True):  # what was executed must not outlive its record
+                await trio.to_thread.run_sync(self._journal.sync)
+        self._sync_s += (trio.current_time() - started - self._sync_s) * SYNC_MEMORY
 
     def save(self, now: float) -> bool:
         """Flush if it is time; return whether the journal has just forgotten something."""
