@@ -85,7 +85,7 @@ class Policy(_Model):
     Attributes:
         fuel: engine fuel of one evaluation.
         memory_pages: linear memory, in pages of 64 KiB.
-        max_input_bytes: the encoded input, submission included.
+        max_input_bytes: the longest submission body.
         max_output_bytes: the encoded output.
         max_log_lines: calls of ``platform.log``.
         host_functions: the functions the module may import; empty allows none.
