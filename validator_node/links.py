@@ -81,12 +81,13 @@ class ConsensusLinks:
 
     def _charge(self, peer_id: str, reason: str) -> None:
         if self._conduct.note(peer_id, reason):
-            self.refused["banned"] += 1
+            self.refused["dropped"] += 1
             with suppress(trio.WouldBlock):  # it is banned; the channel holds others before it
                 self._to_drop.send_nowait(peer_id)
 
     async def _on_hello(self, peer_id: str, data: bytes) -> bool:
         if self._conduct.is_banned(peer_id):
+            self.refused["banned"] += 1
             return False
         try:
             index = self._peers.introduce(peer_id, data)
