@@ -96,7 +96,15 @@ def on_body(core: Core, message: BatchBody) -> None:
 
 
 def on_decided(core: Core, peer: int, message: DecidedSlot) -> None:
-    """Adopt a decided slot that extends what we have; at the end of an answer, ask on."""
+    """Adopt a decided slot; at the end of an answer, ask on."""
+    learn(core, message)
+    if core.height + 1 >= core.asked + MAX_DECIDED_PER_STATUS:
+        # At one answer a time-out, a replica behind a busy network would never catch up.
+        core.emit(Send(peer, own_status(core)))
+
+
+def learn(core: Core, message: DecidedSlot) -> None:
+    """Adopt a decided slot that extends what we have, whoever has it from wherever."""
     certificate = message.certificate
     header = certificate.header
     if header.seq <= core.height:
@@ -115,9 +123,6 @@ def on_decided(core: Core, peer: int, message: DecidedSlot) -> None:
     slot.decided = slot.decided or certificate
     if header.epoch == core.voters.epoch:
         raise_floor(core, certificate.view)
-    if core.height + 1 >= core.asked + MAX_DECIDED_PER_STATUS:
-        # At one answer a time-out, a replica behind a busy network would never catch up.
-        core.emit(Send(peer, own_status(core)))
 
 
 def raise_floor(core: Core, view: int) -> None:

@@ -14,7 +14,7 @@ them:
 | `patience` | timers, back-off, rotation (6, 10) |
 | `checkpoints`, `epochs` | executed state certified, sets handed over (11, 12) |
 | `evidence` | contradictions proven and told (18) |
-| `catchup`, `transfer`, `recovery` | behind, far behind, restarted (7, 8, 10, 19) |
+| `catchup`, `recovery`, `transfer` | behind, restarted, restarted from a snapshot (7, 8, 10, 19) |
 
 A message that is stale, malformed, wrongly signed or otherwise of no use changes nothing and gives
 one `Refused` effect with the reason.
@@ -32,7 +32,6 @@ from consensus import (
     epochs,
     evidence,
     succession,
-    transfer,
 )
 from consensus.certificate import Verify
 from consensus.core import Core, Sign, UnwantedError
@@ -42,10 +41,10 @@ from consensus.inputs import (
     Edge,
     Executed,
     Input,
+    Learned,
     LinkUp,
     Propose,
     Received,
-    SnapshotInstalled,
     TimerFired,
     WorkPending,
 )
@@ -156,6 +155,11 @@ class Engine:
         match event:
             case Received(peer, message):
                 self._receive(peer, message)
+            case Learned(message):
+                if isinstance(message, DecidedSlot):
+                    catchup.learn(core, message)
+                else:
+                    checkpoints.on_certificate(core, message)
             case TimerFired(timer):
                 self._patience.on_timer(timer)
             case WorkPending(pending):
@@ -168,8 +172,6 @@ class Engine:
                 catchup.on_link_up(core, peer)
             case Executed():
                 checkpoints.on_executed(core, event)
-            case SnapshotInstalled():
-                transfer.on_snapshot(core, event)
 
     def _receive(self, peer: int, message: Message) -> None:
         core = self.core

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from consensus.messages import Message
-from protocol.records.batch import Batch, Certificate
+from consensus.messages import DecidedSlot, Message
+from protocol.records.batch import Batch
 from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.validators import ValidatorSet
 
@@ -31,6 +31,13 @@ class Received:
 
     peer: int
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Something that proves itself, read from somebody's log rather than heard on a link."""
+
+    message: DecidedSlot | CheckpointCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +99,4 @@ class Executed:
     edge: Edge | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotInstalled:
-    """The driver has installed the state of a stable checkpoint ahead of the height (rule 19)."""
-
-    certificate: CheckpointCertificate
-    decided: Certificate
-    """The commit certificate of the checkpoint's slot."""
-    handovers: tuple[CheckpointCertificate, ...] = ()
-    """Edge checkpoints from this replica's epoch up to the snapshot's, in order."""
-
-
-Input = (
-    Received
-    | TimerFired
-    | WorkPending
-    | Propose
-    | BatchChecked
-    | LinkUp
-    | Executed
-    | SnapshotInstalled
-)
+Input = Received | Learned | TimerFired | WorkPending | Propose | BatchChecked | LinkUp | Executed

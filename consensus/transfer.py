@@ -1,57 +1,73 @@
-"""State transfer: going on from a snapshot instead of the log.
+"""State transfer: what proves a snapshot to a replica that has seen nothing of its epoch.
 
 Rules:
-19. A snapshot must hash to the state root of a stable checkpoint, which the driver checks; here the
-    checkpoint proves itself against its epoch's set. Sets are proven one by one: each former
-    epoch's edge checkpoint names the next set and is signed by its own. What does not prove itself
-    changes nothing.
-8.  A snapshot brings no vows. A node that has lost its own must stay an observer, which is the
-    driver's to see to (`me` is None).
+19. A snapshot must hash to the state root of a stable checkpoint, which whoever installs it checks;
+    here the checkpoint proves itself against its epoch's set. Sets are proven one by one: each
+    former epoch's edge checkpoint names the next set and is signed by its own.
+8.  A snapshot brings no vows. A replica that has lost its own must stay an observer.
+
+A replica that follows an old chain of sets could be led astray by keys that were sold since (weak
+subjectivity). An operator may therefore name an edge checkpoint to start from: its set is then
+trusted, and nothing before it is looked at.
 """
 
 from __future__ import annotations
 
-from consensus.certificate import judge_certificate
+from collections.abc import Iterable
+
+from consensus.certificate import Verify, judge_certificate
 from consensus.checkpoints import judge_by
-from consensus.core import Core, UnwantedError
-from consensus.effects import EpochBegan, PersistEpoch
-from consensus.epochs import enter_epoch
-from consensus.inputs import SnapshotInstalled
 from consensus.validators import Voters
+from protocol.errors import ProofError
+from protocol.records.batch import Certificate
+from protocol.records.checkpoint import CheckpointCertificate
 
 
-def on_snapshot(core: Core, snapshot: SnapshotInstalled) -> None:
-    """Take a snapshot's slot as executed and forget what lies below it."""
-    checkpoint = snapshot.certificate.checkpoint
-    if checkpoint.seq <= core.height:
-        raise UnwantedError("stale")
-    handovers = [h for h in snapshot.handovers if h.checkpoint.epoch >= core.voters.epoch]
-    voters = _voters_at_the_end(core, snapshot)
-    if checkpoint.epoch != voters.epoch or snapshot.decided.header.digest != checkpoint.chain_hash:
-        raise UnwantedError("wrong_epoch")
-    judge_by(voters, snapshot.certificate, core.verify)
-    judge_certificate(voters, snapshot.decided, "commit", core.verify)
+def prove_sets(
+    voters: Voters, handovers: Iterable[CheckpointCertificate], verify: Verify
+) -> list[Voters]:
+    """Return the sets that follow `voters`, each proven by the one before it.
+
+    `handovers` are the edge checkpoints from the epoch of `voters` on, without a gap. Raises
+    `ProofError` for the first that does not prove itself.
+    """
+    proven: list[Voters] = []
     for handover in handovers:
-        enter_epoch(core, handover)
-        core.emit(PersistEpoch(handover))
-    core.height, core.height_digest = checkpoint.seq, checkpoint.chain_hash
-    core.executed = checkpoint.seq
-    core.adopt_tip(snapshot.decided)
-    core.stable = snapshot.certificate
-    core.forget_executed()
-    if handovers:
-        core.emit(EpochBegan(core.voters, core.me))
-
-
-def _voters_at_the_end(core: Core, snapshot: SnapshotInstalled) -> Voters:
-    """Return the set that the handovers lead to, each proven by the one before it."""
-    voters = core.voters
-    for handover in snapshot.handovers:
         checkpoint = handover.checkpoint
-        if checkpoint.epoch < core.voters.epoch:
-            continue
-        if checkpoint.epoch != voters.epoch or checkpoint.next_set is None:
-            raise UnwantedError("wrong_epoch")
-        judge_by(voters, handover, core.verify)
-        voters = Voters(checkpoint.next_set, voters.domain.network_id)
-    return voters
+        if checkpoint.epoch != voters.epoch:
+            raise ProofError(
+                f"the hand-over of epoch {voters.epoch} was expected, not of {checkpoint.epoch}"
+            )
+        judge_by(voters, handover, verify)
+        voters = next_voters(handover, voters.domain.network_id)
+        proven.append(voters)
+    return proven
+
+
+def next_voters(handover: CheckpointCertificate, network_id: bytes) -> Voters:
+    """Return the set that an edge checkpoint names, believing it. Raises `ProofError` for others.
+
+    To be called for a checkpoint that was proven, or that the operator trusts.
+    """
+    checkpoint = handover.checkpoint
+    if checkpoint.next_set is None or checkpoint.next_set.epoch != checkpoint.epoch + 1:
+        raise ProofError(f"checkpoint {checkpoint.seq} does not name the set of the next epoch")
+    return Voters(checkpoint.next_set, network_id)
+
+
+def prove_snapshot(
+    voters: Voters, certificate: CheckpointCertificate, decided: Certificate, verify: Verify
+) -> None:
+    """Raise `ProofError` unless a quorum certified the checkpoint and decided its very slot."""
+    checkpoint = certificate.checkpoint
+    header = decided.header
+    if checkpoint.epoch != voters.epoch:
+        raise ProofError(f"checkpoint of epoch {checkpoint.epoch}, the set is of {voters.epoch}")
+    if (header.seq, header.epoch, header.digest) != (
+        checkpoint.seq,
+        checkpoint.epoch,
+        checkpoint.chain_hash,
+    ):
+        raise ProofError(f"the certificate is not of slot {checkpoint.seq}, the checkpoint's")
+    judge_by(voters, certificate, verify)
+    judge_certificate(voters, decided, "commit", verify)

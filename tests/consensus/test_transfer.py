@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import pytest
 
-from consensus.effects import Decide, EpochBegan, PersistEpoch
-from consensus.inputs import SnapshotInstalled
+from consensus.effects import Decide, PersistEpoch, PersistVow, Refused
+from consensus.engine import Engine
+from consensus.inputs import Executed, Learned
 from consensus.messages import DecidedSlot
+from consensus.transfer import next_voters, prove_sets, prove_snapshot
 from consensus.validators import Voters
 from protocol.codec import sha256
-from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
+from protocol.errors import ProofError
+from protocol.records.checkpoint import Checkpoint
+from protocol.records.genesis import Parameters
 from tests.consensus.builders import (
+    GENESIS,
     NETWORK,
-    Node,
     Signers,
     make_batch,
-    make_chain,
     make_header,
     make_set,
+    make_voters,
     of_type,
-    projection,
     replaced,
+    verify,
 )
 
-(W,) = make_chain("w")
+FIRST = Signers(make_voters(1, 1, 1, 1))
+NEXT_SET = make_set({"a": 5, "b": 1, "c": 1, "d": 1}, epoch=1)
+SECOND = Signers(Voters(NEXT_SET, NETWORK))
 FAR = make_header("far", 8, sha256(b"before"))
+LATER = make_header("later", 20, sha256(b"long before"), epoch=1)
 
 
 def checkpoint_at(header, next_set=None) -> Checkpoint:
@@ -37,60 +44,77 @@ def checkpoint_at(header, next_set=None) -> Checkpoint:
     )
 
 
-def later_epoch(node: Node) -> tuple[CheckpointCertificate, Signers, SnapshotInstalled]:
-    """The edge of epoch 0, who signs in epoch 1, and a snapshot from there."""
-    next_set = make_set({"a": 5, "b": 1, "c": 1, "d": 1}, epoch=1)
-    edge = node.peers.stable(checkpoint_at(FAR, next_set), [0, 1, 2])
-    signers = Signers(Voters(next_set, NETWORK))
-    header = make_header("later", 20, sha256(b"long before"), epoch=1)
-    stable = signers.stable(checkpoint_at(header), [0, 1])
-    return edge, signers, SnapshotInstalled(stable, signers.certificate(header), (edge,))
+EDGE = FIRST.stable(checkpoint_at(FAR, NEXT_SET), [0, 1, 2])
+STABLE = SECOND.stable(checkpoint_at(LATER), [0, 1])
 
 
-def test_rule_19_a_snapshot_stands_for_the_slots_below_it():
-    node = Node(me=3)
-    stable = node.peers.stable(checkpoint_at(FAR), [0, 1, 2])
-    node.receive(node.peers.vote("commit", 2, W))
-    node.step(SnapshotInstalled(stable, node.peers.certificate(FAR)))
-    core = node.core
-    assert (core.height, core.tip_seq, core.executed, core.stable_seq) == (8, 8, 8, 8)
-    assert core.slots == {}
-    following = make_header("next", 9, FAR.digest)
-    slot = DecidedSlot(batch=make_batch("next"), certificate=node.peers.certificate(following))
-    assert len(of_type(node.receive(slot, peer=0), Decide)) == 1
-    node.step(SnapshotInstalled(stable, node.peers.certificate(FAR)))
-    assert core.height == 9  # an old one changes nothing
+def test_rule_19_each_set_is_proven_by_the_one_before_it():
+    (second,) = prove_sets(FIRST.voters, [EDGE], verify)
+    assert second.domain == SECOND.voters.domain
+    assert prove_sets(FIRST.voters, [], verify) == []
+    prove_snapshot(second, STABLE, SECOND.certificate(LATER), verify)
 
 
-def test_rule_19_a_snapshot_of_a_later_epoch_comes_with_the_sets_between():
-    node = Node(me=3)
-    edge, signers, snapshot = later_epoch(node)
-    effects = node.step(snapshot)
-    assert of_type(effects, PersistEpoch) == [PersistEpoch(edge)]
-    assert [began.voters.epoch for began in of_type(effects, EpochBegan)] == [1]
-    core = node.core
-    assert (core.voters.epoch, core.height, core.tip_seq, core.stable_seq) == (1, 20, 20, 20)
-    following = make_header("next", 21, core.height_digest, epoch=1)
-    slot = DecidedSlot(batch=make_batch("next"), certificate=signers.certificate(following))
-    assert len(of_type(node.receive(slot, peer=0), Decide)) == 1
-
-
-@pytest.mark.parametrize("lie", ["no handover", "minority", "stolen set", "other slot", "minor"])
-def test_rule_19_a_snapshot_that_does_not_prove_itself_changes_nothing(lie):
-    node = Node(me=3)
-    edge, signers, snapshot = later_epoch(node)
-    stable, decided, handovers = snapshot.certificate, snapshot.decided, snapshot.handovers
-    if lie == "no handover":
-        handovers = ()
-    elif lie == "minority":
-        handovers = (node.peers.stable(edge.checkpoint, [0, 1]),)
+@pytest.mark.parametrize("lie", ["minority", "stolen set", "gap", "no set", "wrong next"])
+def test_rule_19_a_set_that_is_not_proven_is_not_believed(lie):
+    handover = EDGE
+    if lie == "minority":
+        handover = FIRST.stable(EDGE.checkpoint, [0, 1])
     elif lie == "stolen set":
-        mine = replaced(edge.checkpoint, next_set=make_set({"x": 9}, epoch=1))
-        handovers = (replaced(edge, checkpoint=mine),)
-    elif lie == "other slot":
-        decided = signers.certificate(make_header("other", 20, sha256(b"x"), epoch=1))
+        mine = replaced(EDGE.checkpoint, next_set=make_set({"x": 9}, epoch=1))
+        handover = replaced(EDGE, checkpoint=mine)
+    elif lie == "gap":
+        handover = SECOND.stable(checkpoint_at(LATER, make_set({"x": 9}, epoch=2)), [0, 1])
+    elif lie == "no set":
+        handover = FIRST.stable(checkpoint_at(FAR), [0, 1, 2])
     else:
-        stable = signers.stable(stable.checkpoint, [1, 2, 3])
-    before = projection(node.core)
-    node.step(SnapshotInstalled(stable, decided, handovers))
-    assert projection(node.core) == before
+        skipped = make_set({"x": 9}, epoch=2)
+        handover = FIRST.stable(checkpoint_at(FAR, skipped), [0, 1, 2])
+    with pytest.raises(ProofError):
+        prove_sets(FIRST.voters, [handover], verify)
+
+
+@pytest.mark.parametrize("lie", ["other slot", "minority", "undecided", "other set"])
+def test_rule_19_a_snapshot_that_does_not_prove_itself_is_not_believed(lie):
+    voters, stable, decided = SECOND.voters, STABLE, SECOND.certificate(LATER)
+    if lie == "other slot":
+        decided = SECOND.certificate(make_header("other", 20, sha256(b"x"), epoch=1))
+    elif lie == "minority":
+        stable = SECOND.stable(STABLE.checkpoint, [1, 2, 3])
+    elif lie == "undecided":
+        decided = SECOND.certificate(LATER, "prepare")
+    else:
+        voters = FIRST.voters
+    with pytest.raises(ProofError):
+        prove_snapshot(voters, stable, decided, verify)
+
+
+def test_a_trusted_checkpoint_names_its_set_without_a_proof():
+    unproven = replaced(EDGE, signatures=(bytes(64),), signers=b"\x01")
+    assert next_voters(unproven, NETWORK).domain == SECOND.voters.domain
+    with pytest.raises(ProofError):
+        next_voters(STABLE, NETWORK)
+
+
+def test_rule_8_a_replica_made_from_a_snapshot_follows_the_log_and_signs_nothing():
+    observer = Engine(
+        FIRST.voters,
+        None,
+        sign=lambda _: pytest.fail("an observer signed"),
+        verify=verify,
+        parameters=Parameters(),
+        genesis_digest=GENESIS,
+        executed=SECOND.certificate(LATER),
+        stable=STABLE,
+        persisted=[PersistEpoch(EDGE)],
+    )
+    core = observer.core
+    assert (core.voters.epoch, core.height, core.tip_seq, core.stable_seq) == (1, 20, 20, 20)
+    observer.step(Executed(20, bytes(32)))
+    following = make_header("next", 21, LATER.digest, epoch=1)
+    slot = DecidedSlot(batch=make_batch("next"), certificate=SECOND.certificate(following))
+    effects = observer.step(Learned(slot))
+    assert len(of_type(effects, Decide)) == 1
+    assert of_type(effects, PersistVow) == []
+    assert len(of_type(observer.step(Learned(slot)), Refused)) == 1
+    assert core.height == 21
