@@ -13,7 +13,8 @@ from protocol.codec import sha256
 from storage.database import Column, Database, WriteBatch
 from storage.errors import BlobDamagedError, BlobError
 
-MAX_BLOB_BYTES = 4 * 1024 * 1024
+MAX_BLOB_BYTES = 16 * 1024 * 1024
+"""The longest submission body of the protocol; modules are shorter."""
 
 
 class BlobStore:

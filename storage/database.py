@@ -2,29 +2,33 @@
 
 Rules:
 1. Only this module imports plyvel, and only the node's process opens the database.
-2. Every key begins with the byte of its `Column`. The table below is the whole list: a new use is
-   a new row, and a row is never given a second meaning.
+2. Every key begins with the byte of its `Column`; `storage.columns` has the whole list.
 3. Everything that belongs together goes into one `WriteBatch`, which is written whole or not at
    all. A batch is written once. `get` and `iterate` can look through a batch not yet written.
 4. `write` syncs unless told otherwise. LevelDB starts a new log file when one is full and never
    syncs the old one, so after a power failure an unsynced batch may be lost although a *later* one
    survived. Only data that can be lost in any order (caches, gossip bodies) is written unsynced.
-5. The schema version is the first key written and is checked at each open.
+5. The schema version is the first key written and is checked at each open; an older database is
+   brought up to date by `storage.migrations`, a newer one is refused.
 6. Checksums are verified on every read; damage raises `DatabaseDamagedError`, never returns data.
+7. `freeze` gives the database as it is at that moment, to be read in another thread while the node
+   goes on writing. LevelDB frees an iterator under the hands of a thread that reads it, so a frozen
+   one takes a lock for each row, and `close` waits for it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import plyvel
 
+from storage.columns import Column as Column  # re-exported: the words of every read and write
 from storage.errors import (
-    BatchError,
     DatabaseClosedError,
     DatabaseDamagedError,
     DatabaseError,
@@ -32,121 +36,18 @@ from storage.errors import (
     DatabaseMissingError,
     SchemaError,
 )
-
-SCHEMA_VERSION = 1
-"""Raised with every change of what is stored under which key."""
+from storage.migrations import SCHEMA_KEY, SCHEMA_VERSION, migrate
+from storage.write_batch import OpenBatch as OpenBatch
+from storage.write_batch import Pair as Pair
+from storage.write_batch import WriteBatch as WriteBatch
+from storage.write_batch import overlay as overlay
 
 CACHE_BYTES = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 BLOOM_FILTER_BITS = 10
 """Bits a key: LevelDB's documented value for about 1 % false positives."""
 
-_SCHEMA_KEY = b"schema"
-
 T = TypeVar("T")
-Pair = tuple[bytes, bytes]
-Change = tuple[bytes, bytes | None]
-
-
-class Column(bytes, Enum):
-    """The first byte of every key, and what follows it."""
-
-    META = b"M"
-    """name -> facts about this database: `schema`, `ledger-tip`, `network-id`, `stable` (the newest
-    stable checkpoint), `edge/` epoch, 8 bytes -> the stable checkpoint at that epoch's edge, and
-    `evidence/` digest -> proof of contradicting votes, `diverged` -> where the state went wrong."""
-    STATE_VALUES = b"V"
-    """state key -> value (`storage.state`)."""
-    STATE_NODES = b"N"
-    """path in the state tree -> node (`storage.state`)."""
-    LEDGER = b"L"
-    """sequence, 8 bytes, big-endian -> batch and certificate (`storage.ledger`)."""
-    LEDGER_DIGESTS = b"D"
-    """digest of a batch -> its sequence, 8 bytes, big-endian (`storage.ledger`)."""
-    ROOTS = b"T"
-    """sequence, 8 bytes, big-endian -> the state root after it (the node's store)."""
-    PROOFS = b"P"
-    """submission id -> the proof of its result, taken when it settled (the node's store)."""
-    BLOBS = b"B"
-    """sha256 of a body -> the body (`storage.blobs`)."""
-    RECORDS = b"R"
-    """DHT key -> signed record (`storage.record_store`)."""
-    AUDIT = b"A"
-    """position in the audit log -> entry (`storage.audit_log`)."""
-    LOCAL = b"O"
-    """name -> what this node remembers for itself and could do without, such as known peers."""
-
-
-class WriteBatch:
-    """Changes that reach the database together; the last change of a key counts.
-
-    It is *open* until `Database.write` or `discard` ends it; then it takes no more changes.
-    """
-
-    def __init__(self) -> None:
-        self._changes: dict[bytes, bytes | None] = {}
-        self._state = "open"
-
-    def __len__(self) -> int:
-        return len(self._changes)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the batch is neither written nor discarded."""
-        return self._state == "open"
-
-    @property
-    def was_discarded(self) -> bool:
-        """Whether the batch was given up."""
-        return self._state == "discarded"
-
-    def put(self, column: Column, key: bytes, value: bytes) -> None:
-        """Store `value` under `key` when the batch is written."""
-        self._check_open()
-        self._changes[column + key] = value
-
-    def delete(self, column: Column, key: bytes) -> None:
-        """Remove `key` when the batch is written; a key that is not there is no error."""
-        self._check_open()
-        self._changes[column + key] = None
-
-    def discard(self) -> None:
-        """Give the batch up. What was built on it (state tree, ledger) falls back to the disk."""
-        self._check_open()
-        self._state = "discarded"
-
-    def changes(self, column: Column, prefix: bytes = b"") -> list[Change]:
-        """Return the changes under `prefix` of `column` in key order; None marks a deletion."""
-        full = column + prefix
-        return sorted((k[1:], v) for k, v in self._changes.items() if k.startswith(full))
-
-    def _check_open(self) -> None:
-        if self._state != "open":
-            raise BatchError(f"write batch: already {self._state}, start a new one")
-
-
-class OpenBatch:
-    """The one unwritten batch that a part of the storage has put changes into, if any."""
-
-    def __init__(self) -> None:
-        self._batch: WriteBatch | None = None
-
-    def current(self) -> WriteBatch | None:
-        """Return the batch while it is open, else None."""
-        if self._batch is not None and not self._batch.is_open:
-            self._batch = None
-        return self._batch
-
-    def join(self, batch: WriteBatch) -> None:
-        """Take part in `batch`. Raises `BatchError` while another one is open.
-
-        Two open batches could be written in the wrong order, or only the second of them.
-        """
-        current = self.current()
-        if current is not None and current is not batch:
-            raise BatchError("write batch: an earlier one is neither written nor discarded")
-        batch._check_open()
-        self._batch = batch
 
 
 class Database:
@@ -155,13 +56,15 @@ class Database:
     def __init__(self, path: Path, handle: plyvel.DB) -> None:
         self._path = path
         self._handle = handle
+        self._frozen: WeakSet[FrozenDatabase] = WeakSet()
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True) -> Self:
         """Open the database in the folder `path`, creating it unless `create` is false.
 
-        Raises `DatabaseLockedError` when another process has it open, `DatabaseMissingError`,
-        `DatabaseDamagedError`, and `SchemaError` when it was written by another version.
+        A database of an older schema is migrated first. Raises `DatabaseLockedError` when another
+        process has it open, `DatabaseMissingError`, `DatabaseDamagedError`, and `SchemaError` when
+        a newer node, or something else, wrote it.
         """
         if not create and not (path / "CURRENT").exists():
             raise DatabaseMissingError(f"database {path}: does not exist")
@@ -185,6 +88,23 @@ class Database:
             raise
         return database
 
+    @staticmethod
+    def repair(path: Path) -> None:
+        """Rebuild a damaged database from what can still be read of it.
+
+        What cannot is lost, and what was written together need no longer be together, so everything
+        must be verified afterwards. Raises `DatabaseMissingError`, `DatabaseLockedError`, and
+        `DatabaseDamagedError` when nothing could be saved.
+        """
+        if not path.is_dir():
+            raise DatabaseMissingError(f"database {path}: does not exist")
+        try:
+            plyvel.repair_db(
+                str(path), write_buffer_size=WRITE_BUFFER_BYTES, bloom_filter_bits=BLOOM_FILTER_BITS
+            )
+        except (plyvel.Error, OSError) as error:
+            raise _open_error(path, error) from error
+
     def __enter__(self) -> Self:
         return self
 
@@ -202,31 +122,42 @@ class Database:
         return self._path
 
     def close(self) -> None:
-        """Release the database and its lock; a second call does nothing."""
+        """Release the database and its lock; a second call does nothing.
+
+        Frozen versions are closed with it: a thread that reads one gets `DatabaseClosedError`.
+        """
+        for frozen in list(self._frozen):
+            frozen.close()
         self._handle.close()
 
     def get(self, column: Column, key: bytes, *, batch: WriteBatch | None = None) -> bytes | None:
         """Return the value of `key`, or None. An open `batch` is looked through first."""
+        if batch is not None and batch.is_open:
+            change = batch.find(column, key)
+            if change is not None:
+                return change[1]
         full = column + key
-        if batch is not None and batch.is_open and full in batch._changes:
-            return batch._changes[full]
         value: bytes | None = self._call(lambda: self._handle.get(full, verify_checksums=True))
         return value
 
     def iterate(
-        self, column: Column, prefix: bytes = b"", *, batch: WriteBatch | None = None
+        self,
+        column: Column,
+        prefix: bytes = b"",
+        *,
+        start: bytes = b"",
+        batch: WriteBatch | None = None,
     ) -> Iterator[Pair]:
         """Return the pairs whose key begins with `prefix`, in key order, keys without the column.
 
-        The iterator sees the database (and the open `batch`) as they are at this call.
+        Keys below `start` are left out. The iterator sees the database (and the open `batch`) as
+        they are at this call.
         """
-        rows = self._call(
-            lambda: self._handle.iterator(prefix=column + prefix, verify_checksums=True)
-        )
+        rows = self._call(lambda: self._handle.iterator(**_bounds(column, prefix, start)))
         stored = self._rows(rows)
         if batch is None or not batch.is_open:
             return stored
-        return overlay(stored, batch.changes(column, prefix))
+        return overlay(stored, batch.changes(column, prefix, start))
 
     def write(self, batch: WriteBatch, *, sync: bool = True) -> None:
         """Write `batch` whole or not at all; with `sync`, return when it is on the disk (rule 4).
@@ -234,11 +165,11 @@ class Database:
         Raises `BatchError` for a batch that was written or discarded, and `DatabaseError` when
         LevelDB fails: the process should then end, for nobody knows what reached the disk.
         """
-        batch._check_open()
+        batch.check_open()
 
         def send() -> None:
             out = self._handle.write_batch(transaction=False, sync=sync)
-            for key, value in batch._changes.items():
+            for key, value in batch.content.items():
                 if value is None:
                     out.delete(key)
                 else:
@@ -246,37 +177,37 @@ class Database:
             out.write()
 
         self._call(send)
-        batch._state = "written"
+        batch.mark_written()
+
+    def freeze(self) -> FrozenDatabase:
+        """Return the database as it is now (rule 7). What no batch has written is not in it."""
+        frozen = FrozenDatabase(self._path, self._call(self._handle.snapshot))
+        self._frozen.add(frozen)
+        return frozen
+
+    def compact(self) -> None:
+        """Rewrite the files without what was deleted or overwritten; takes time and disk space."""
+        # Without bounds plyvel passes two empty keys, and LevelDB compacts nothing at all.
+        self._call(lambda: self._handle.compact_range(start=b"\x00", stop=b"\xff"))
 
     def _check_schema(self) -> None:
-        found = self.get(Column.META, _SCHEMA_KEY)
-        expected = str(SCHEMA_VERSION).encode()
-        if found == expected:
-            return
+        found = self.get(Column.META, SCHEMA_KEY)
         if found is not None:
-            raise SchemaError(
-                f"database {self._path}: schema {found.decode(errors='replace')}, this node reads "
-                f"schema {SCHEMA_VERSION}; use the matching version, or move the folder away and "
-                f"sync again"
-            )
+            migrate(self, found, str(self._path))
+            return
         if next(self._rows(self._handle.iterator()), None) is not None:
             raise SchemaError(
                 f"database {self._path}: has keys but no schema version, so this node did not "
                 f"write it; choose another folder"
             )
         first = WriteBatch()
-        first.put(Column.META, _SCHEMA_KEY, expected)
+        first.put(Column.META, SCHEMA_KEY, str(SCHEMA_VERSION).encode())
         self.write(first)
 
     def _call(self, operation: Callable[[], T]) -> T:
         if self._handle.closed:
             raise DatabaseClosedError(f"database {self._path}: is closed")
-        try:
-            return operation()
-        except plyvel.CorruptionError as error:
-            raise DatabaseDamagedError(f"database {self._path}: {_words(error)}") from error
-        except plyvel.Error as error:
-            raise DatabaseError(f"database {self._path}: {_words(error)}") from error
+        return _translated(self._path, operation)
 
     def _rows(self, rows: Iterator[Pair]) -> Iterator[Pair]:
         while True:
@@ -286,20 +217,77 @@ class Database:
             yield pair[0][1:], pair[1]
 
 
-def overlay(base: Iterator[Pair], changes: list[Change]) -> Iterator[Pair]:
-    """Return `base` with `changes` laid over it; both in key order, None marks a deletion."""
-    below = next(base, None)
-    for key, value in changes:
-        while below is not None and below[0] < key:
-            yield below
-            below = next(base, None)
-        if below is not None and below[0] == key:
-            below = next(base, None)
-        if value is not None:
-            yield key, value
-    while below is not None:
-        yield below
-        below = next(base, None)
+class FrozenDatabase:
+    """A database as it was at one moment. Made by `Database.freeze`; close it soon.
+
+    While it is open LevelDB keeps every old value that it shows. All of it may be used in any
+    thread, one thread at a time for each iterator.
+    """
+
+    def __init__(self, path: Path, snapshot: Any) -> None:  # noqa: ANN401 - plyvel has no types
+        self._path = path
+        self._snapshot = snapshot
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the old values go; a second call does nothing."""
+        with self._lock:
+            self._closed = True
+            self._snapshot.close()
+
+    def get(self, column: Column, key: bytes) -> bytes | None:
+        """Return the value that `key` had, or None."""
+        full = column + key
+        value: bytes | None = self._call(lambda: self._snapshot.get(full, verify_checksums=True))
+        return value
+
+    def iterate(self, column: Column, prefix: bytes = b"") -> Iterator[Pair]:
+        """Yield the pairs whose key begins with `prefix`, in key order, keys without the column."""
+        bounds = _bounds(column, prefix, b"")
+        rows = self._call(lambda: self._snapshot.iterator(fill_cache=False, **bounds))
+        while True:
+            pair = self._call(lambda: next(rows, None))
+            if pair is None:
+                return
+            yield pair[0][1:], pair[1]
+
+    def _call(self, operation: Callable[[], T]) -> T:
+        with self._lock:
+            if self._closed:
+                raise DatabaseClosedError(f"database {self._path}: this frozen version is closed")
+            return _translated(self._path, operation)
+
+
+def _bounds(column: Column, prefix: bytes, start: bytes) -> dict[str, Any]:
+    """Return plyvel's arguments for the keys under `prefix` that are not below `start`."""
+    full = column + prefix
+    trimmed = full.rstrip(b"\xff")  # a column's byte is never 0xff, so something is left
+    return {
+        "start": max(full, column + start),
+        "stop": trimmed[:-1] + bytes([trimmed[-1] + 1]),
+        "verify_checksums": True,
+    }
+
+
+def _translated(path: Path, operation: Callable[[], T]) -> T:
+    try:
+        return operation()
+    except plyvel.CorruptionError as error:
+        raise DatabaseDamagedError(f"database {path}: {_words(error)}") from error
+    except plyvel.Error as error:
+        raise DatabaseError(f"database {path}: {_words(error)}") from error
 
 
 def _open_error(path: Path, error: Exception) -> DatabaseError:
@@ -311,7 +299,8 @@ def _open_error(path: Path, error: Exception) -> DatabaseError:
         )
     if isinstance(error, plyvel.CorruptionError):
         return DatabaseDamagedError(
-            f"database {path}: {words}; keep the journal, move this folder away and sync again"
+            f"database {path}: {words}; keep the journal, and run `validator-node db repair`, or "
+            f"move this folder away and sync again"
         )
     return DatabaseError(f"database {path}: {words}")
 

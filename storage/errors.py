@@ -153,3 +153,21 @@ class BlobDamagedError(BlobError):
     """A stored body no longer has the hash it is stored under."""
 
     reason = "blob_damaged"
+
+
+class SnapshotError(StorageError):
+    """A snapshot could not be written, or is not what its manifest and root say."""
+
+    reason = "snapshot"
+
+
+class SnapshotCancelledError(SnapshotError):
+    """Writing a snapshot was given up because the caller asked for it."""
+
+    reason = "snapshot_cancelled"
+
+
+class SealError(StorageError):
+    """Sealed data cannot be opened: another key, another place, or damage."""
+
+    reason = "seal"

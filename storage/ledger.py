@@ -8,8 +8,11 @@ Rules:
    of body and certificate are opaque here; the caller has verified them.
 3. A ledger starts at an *anchor*: genesis as sequence 0, or the checkpoint of a snapshot. The
    anchor's own batch is not held. A later anchor may lie ahead of the tip (state transfer); what
-   lies between is then not held either.
-4. `put` takes effect at once for reads through this object, and on disk with the batch
+   lies below it is then not held either.
+4. What lies below `first` is no longer held: it was pruned (`storage.retention`), or lies behind an
+   anchor. `first` rises at once and what is below it is deleted bit by bit afterwards, so `get` and
+   `range` answer by `first` and not by what is still on the disk.
+5. `put` takes effect at once for reads through this object, and on disk with the batch
    (`storage.database.OpenBatch`).
 """
 
@@ -29,6 +32,7 @@ MAX_ENTRY_BYTES = 16 * 1024 * 1024
 R = TypeVar("R", bound=Record)
 
 _TIP_KEY = b"ledger-tip"
+_FIRST_KEY = b"ledger-first"
 _SEQ_BYTES = 8
 _DIGEST_BYTES = 32
 
@@ -64,6 +68,27 @@ class Ledger:
         tip = _decode(LedgerTip, raw, "tip")
         return tip.seq, tip.digest
 
+    def first(self) -> int:
+        """Return the first slot that is held, or will be when it is decided; 1 for all of them.
+
+        `get` returns None for a slot below it that was decided long ago, as it does for one above
+        the tip that is not decided yet: this tells the two apart.
+        """
+        raw = self._read(Column.META, _FIRST_KEY)
+        return 1 if raw is None else int.from_bytes(raw)
+
+    def raise_first(self, write_batch: WriteBatch, seq: int) -> None:
+        """Hold nothing below `seq` any more (rule 4); a lower `seq` than `first` changes nothing.
+
+        Raises `LedgerError` when `seq` lies above the tip: the newest batch is always held.
+        """
+        tip = self.tip()
+        if tip is None or seq > tip[0]:
+            raise LedgerError(f"ledger: cannot drop everything below {seq}, the tip is {tip}")
+        if seq > self.first():
+            self._batch.join(write_batch)
+            write_batch.put(Column.META, _FIRST_KEY, _seq_key(seq))
+
     def anchor(self, write_batch: WriteBatch, seq: int, digest: bytes) -> None:
         """Let the ledger go on from `seq`, whose batch it does not hold (rule 3).
 
@@ -76,6 +101,7 @@ class Ledger:
         if tip is not None and seq <= tip[0]:
             raise LedgerError(f"ledger: anchor at {seq} is not above the tip {tip[0]}")
         self._batch.join(write_batch)
+        write_batch.put(Column.META, _FIRST_KEY, _seq_key(seq + 1))
         self._set_tip(write_batch, seq, digest)
 
     def put(
@@ -107,13 +133,12 @@ class Ledger:
 
     def get(self, seq: int) -> LedgerEntry | None:
         """Return the batch decided for `seq`, or None when it is not held."""
+        if seq < self.first():
+            return None
         raw = self._read(Column.LEDGER, _seq_key(seq))
         if raw is None:
             return None
-        entry = _decode(LedgerEntry, raw, f"sequence {seq}")
-        if entry.seq != seq:
-            raise LedgerError(f"ledger: sequence {entry.seq} is stored as {seq}")
-        return entry
+        return decode_entry(seq, raw)
 
     def by_digest(self, digest: bytes) -> LedgerEntry | None:
         """Return the batch with this digest, or None when it is not held."""
@@ -136,7 +161,7 @@ class Ledger:
             return
         known = self.get(seq)
         if known is None:
-            raise LedgerError(f"ledger: sequence {seq} is below the anchor and not held")
+            raise LedgerError(f"ledger: sequence {seq} is below the first one held")
         if known.digest != digest:
             raise LedgerError(
                 f"ledger: sequence {seq} is decided as {known.digest.hex()}, not {digest.hex()}"
@@ -147,6 +172,14 @@ class Ledger:
 
     def _read(self, column: Column, key: bytes) -> bytes | None:
         return self._database.get(column, key, batch=self._batch.current())
+
+
+def decode_entry(seq: int, raw: bytes) -> LedgerEntry:
+    """Return the entry stored under `seq`; `LedgerError` if it is unreadable or another slot's."""
+    entry = _decode(LedgerEntry, raw, f"sequence {seq}")
+    if entry.seq != seq:
+        raise LedgerError(f"ledger: sequence {entry.seq} is stored as {seq}")
+    return entry
 
 
 def _seq_key(seq: int) -> bytes:

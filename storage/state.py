@@ -27,6 +27,7 @@ from storage.state_nodes import (
     ROOT_PATH,
     Change,
     TreeUpdate,
+    count_leaves,
     node_hash,
     path_key,
     prove_key,
@@ -208,6 +209,14 @@ class StateTree:
     def recompute(self) -> bytes:
         """Return the root computed from all values, which must equal `root()`; reads everything."""
         return state_root(self.items())
+
+    def check_nodes(self) -> int:
+        """Read every node below `root()` and return the number of leaves, one for each key.
+
+        Raises `StateDamagedError` for the first that is missing or not what its parent says.
+        """
+        self._settle()
+        return count_leaves(self._read_node, self._root)
 
     def _read_node(self, path: int) -> bytes | None:
         return self._database.get(Column.STATE_NODES, path_key(path), batch=self._batch.current())

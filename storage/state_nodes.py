@@ -154,6 +154,22 @@ def prove_key(read: NodeReader, root: bytes, key: bytes) -> StateProof:
     raise StateDamagedError(f"state tree: a branch at depth {MAX_DEPTH}")
 
 
+def count_leaves(read: NodeReader, root: bytes) -> int:
+    """Return the number of leaves below `root`, having checked every node (rule 4)."""
+    leaves = 0
+    waiting = [(ROOT_PATH, root)]
+    while waiting:
+        path, expected = waiting.pop()
+        node = load_node(read, path, expected)
+        if node is None:
+            continue
+        if node[:1] == LEAF_PREFIX:
+            leaves += 1
+        else:
+            waiting += [(2 * path + 1, node[33:]), (2 * path, node[1:33])]
+    return leaves
+
+
 def state_root(items: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Return the root of a state with these (key, value) pairs, computed without a database.
 

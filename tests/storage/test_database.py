@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import plyvel
@@ -159,7 +161,7 @@ def test_the_schema_is_checked(tmp_path: Path):
     raw = plyvel.DB(str(tmp_path / "db"))
     raw.put(b"Mschema", b"999")
     raw.close()
-    with pytest.raises(SchemaError, match="schema 999, this node reads schema 1"):
+    with pytest.raises(SchemaError, match=r"schema 999, this node reads schema 2.*newer"):
         Database.open(tmp_path / "db")
     # The refused open released the lock.
     with pytest.raises(SchemaError):
@@ -215,3 +217,105 @@ def test_a_torn_log_loses_whole_batches_only(tmp_path: Path, lost: int):
         assert last is not None
         assert last == database.get(Column.LOCAL, b"b")
         assert int(last) < 49
+
+
+def test_iteration_from_a_key_on(database: Database):
+    write(database, *[(key, key) for key in (b"a", b"b/1", b"b/2", b"b/3", b"c")])
+    batch = WriteBatch()
+    batch.put(Column.LOCAL, b"b/25", b"new")
+    batch.put(Column.LOCAL, b"b/0", b"new")
+    batch.delete(Column.LOCAL, b"b/3")
+
+    def keys(prefix: bytes, start: bytes, batch: WriteBatch | None = None) -> list[bytes]:
+        found = database.iterate(Column.LOCAL, prefix, start=start, batch=batch)
+        return [key for key, _ in found]
+
+    assert keys(b"b/", b"b/2") == [b"b/2", b"b/3"]
+    assert keys(b"b/", b"b/2", batch) == [b"b/2", b"b/25"]
+    assert keys(b"b/", b"a") == [b"b/1", b"b/2", b"b/3"]
+    assert keys(b"b/", b"c") == []
+    assert keys(b"", b"b/3") == [b"b/3", b"c"]
+
+
+def test_a_frozen_version_does_not_change(database: Database):
+    write(database, (b"a", b"1"), (b"b", b"1"))
+    frozen = database.freeze()
+    write(database, (b"a", b"2"), (b"c", b"2"))
+    assert frozen.get(Column.LOCAL, b"a") == b"1"
+    assert frozen.get(Column.LOCAL, b"c") is None
+    assert list(frozen.iterate(Column.LOCAL)) == [(b"a", b"1"), (b"b", b"1")]
+    assert list(frozen.iterate(Column.LOCAL, b"b")) == [(b"b", b"1")]
+    frozen.close()
+    frozen.close()
+    with pytest.raises(DatabaseClosedError, match="frozen"):
+        frozen.get(Column.LOCAL, b"a")
+    assert database.get(Column.LOCAL, b"a") == b"2"
+
+
+def test_closing_while_a_thread_reads_a_frozen_version(tmp_path: Path):
+    database = Database.open(tmp_path / "db")
+    write(database, *[(b"%06d" % i, b"value" * 100) for i in range(20_000)])
+    frozen = database.freeze()
+    begun, ended = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+
+    def read() -> None:
+        try:
+            while True:
+                for _ in frozen.iterate(Column.LOCAL):
+                    begun.set()
+        except DatabaseClosedError as error:
+            errors.append(error)
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert begun.wait(20)
+    database.close()
+    assert ended.wait(20)
+    thread.join()
+    assert len(errors) == 1
+
+
+def test_a_frozen_version_is_read_while_the_node_writes(database: Database):
+    rows = [(b"%04d" % number, b"old") for number in range(2000)]
+    write(database, *rows)
+    seen: list[list[tuple[bytes, bytes]]] = []
+    with database.freeze() as frozen:
+        thread = threading.Thread(target=lambda: seen.append(list(frozen.iterate(Column.LOCAL))))
+        thread.start()
+        for number in range(200):
+            write(database, (b"%04d" % number, b"new"), (b"x%d" % number, b"new"))
+        thread.join(20)
+    assert seen == [rows]
+
+
+def test_compacting_gives_space_back(tmp_path: Path):
+    def size() -> int:
+        return sum(path.stat().st_size for path in (tmp_path / "db").iterdir())
+
+    for length in (100_000, 0):  # each opening makes a table of what the last one wrote
+        with Database.open(tmp_path / "db") as database:
+            write(database, *[(b"%d" % number, os.urandom(length)) for number in range(20)])
+    with Database.open(tmp_path / "db") as database:
+        before = size()
+        database.compact()
+        assert len(list(database.iterate(Column.LOCAL))) == 20
+    Database.open(tmp_path / "db").close()
+    assert before > 2_000_000
+    assert size() < 100_000
+
+
+def test_repair_saves_what_can_be_read(tmp_path: Path):
+    rows = [(b"%05d" % i, b"value %d" % i * 20) for i in range(2000)]
+    with Database.open(tmp_path / "db") as database:
+        write(database, *rows)
+    (tmp_path / "db" / "CURRENT").write_text("damaged")
+    with pytest.raises(DatabaseError, match="db"):
+        Database.open(tmp_path / "db")
+    Database.repair(tmp_path / "db")
+    with Database.open(tmp_path / "db", create=False) as database:
+        assert list(database.iterate(Column.LOCAL)) == rows
+    with pytest.raises(DatabaseMissingError):
+        Database.repair(tmp_path / "none")

@@ -109,19 +109,43 @@ def test_anchors(database: Database):
     ledger, batch = Ledger(database), WriteBatch()
     ledger.anchor(batch, 0, entry(0).digest)
     assert ledger.tip() == (0, entry(0).digest)
+    assert ledger.first() == 1
     assert put(ledger, batch, entry(1))
     ledger.anchor(batch, 1, entry(1).digest)
+    assert ledger.get(1) == entry(1)
     with pytest.raises(LedgerError, match="not above the tip 1"):
         ledger.anchor(batch, 1, entry(7).digest)
     ledger.anchor(batch, 100, entry(100).digest)
     database.write(batch)
     filled(database, 102, first=101)
-    assert ledger.get(100) is None
-    assert not put(ledger, WriteBatch(), entry(1))
-    with pytest.raises(LedgerError, match="below the anchor"):
+    assert ledger.first() == 101
+    for seq in (1, 50, 100):
+        assert ledger.get(seq) is None
+    with pytest.raises(LedgerError, match="below the first one held"):
         put(ledger, WriteBatch(), entry(50))
-    assert list(ledger.range(1, 200)) == [entry(1)]
+    assert list(ledger.range(1, 200)) == []
     assert list(ledger.range(101, 200)) == [entry(101), entry(102)]
+
+
+def test_below_the_first_nothing_is_held(database: Database):
+    ledger = filled(database, 10)
+    assert ledger.first() == 1
+    batch = WriteBatch()
+    ledger.raise_first(batch, 4)
+    assert (ledger.first(), ledger.get(3), ledger.get(4)) == (4, None, entry(4))
+    assert ledger.by_digest(entry(3).digest) is None
+    assert list(ledger.range(3, 5)) == []
+    batch.discard()
+    assert (ledger.first(), ledger.get(3)) == (1, entry(3))
+    batch = WriteBatch()
+    ledger.raise_first(batch, 10)
+    ledger.raise_first(batch, 5)
+    database.write(batch)
+    assert (Ledger(database).first(), Ledger(database).get(10)) == (10, entry(10))
+    with pytest.raises(LedgerError, match="below 11"):
+        ledger.raise_first(WriteBatch(), 11)
+    with pytest.raises(LedgerError, match="tip is None"):
+        Ledger(Database.open(database.path.with_name("empty"))).raise_first(WriteBatch(), 1)
 
 
 def test_unreadable_entries_are_reported(database: Database):
