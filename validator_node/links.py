@@ -3,26 +3,28 @@
 A link carries frames of consensus messages and statements. It is admitted only after the peer's
 node record proved which validator it is (`peers`). A validator may have `PEER_QUEUE` messages
 waiting for the driver; until they are taken its next frame is not read, which holds its writer
-back. A peer whose conduct is beyond patience is disconnected and banned for a while (`conduct`).
+back. What a validator sends to no use is charged to its peer's score (`conduct` says how much); the
+network bans whoever goes too far.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 import structlog
 import trio
 
 from protocol.errors import ProtocolError
-from validator_node.conduct import BAN_S, Conduct
+from validator_node.conduct import cost_of
 from validator_node.consensus_driver import ConsensusDriver
 from validator_node.network.links import Links
 from validator_node.network.network import Network
 from validator_node.outbox import MAX_FRAME_BYTES, decode_frame
 from validator_node.peers import Peers
 
-DROP_QUEUE = 64
+BAN_QUEUE = 64
 CONSENSUS_PROTOCOL = "/validator/1/consensus"
 
 log = structlog.get_logger(__name__)
@@ -31,31 +33,51 @@ log = structlog.get_logger(__name__)
 class ConsensusLinks:
     """Connects the driver with the other validators."""
 
-    def __init__(self, peers: Peers, hello: bytes, known: frozenset[str]) -> None:
-        """`known` are the peer ids that get a link before they have introduced themselves."""
+    def __init__(
+        self,
+        peers: Peers,
+        hello: bytes,
+        known: AbstractSet[str],
+        *,
+        is_member: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`known` are the peer ids that get a link before they have introduced themselves.
+
+        Only members of the validator set link: `is_member` tells whether this node is one.
+        """
+        self._is_member = is_member
         self._peers = peers
         self._hello = hello
         self._known = known
         self._links: Links | None = None
         self._network: Network | None = None
         self._driver: ConsensusDriver | None = None
-        self._conduct = Conduct(trio.current_time)
-        self._to_drop, self._dropping = trio.open_memory_channel[str](DROP_QUEUE)
+        self._note_ban, self._bans = trio.open_memory_channel[tuple[str, str]](BAN_QUEUE)
         self.refused: Counter[str] = Counter()
 
     def open(self, network: Network, driver: ConsensusDriver) -> None:
         """Begin linking."""
         self._driver, self._network = driver, network
         driver.events.refused.append(self._on_refused)
+        network.on_ban(self._on_ban)
         self._links = network.open_links(
             CONSENSUS_PROTOCOL,
             on_frame=self._on_frame,
             hello=lambda: self._hello,
             on_hello=self._on_hello,
             on_link_up=self._on_link_up,
-            wanted=lambda peer_id: peer_id in self._known or self._peers.index(peer_id) is not None,
+            wanted=self._is_wanted,
             max_frame_bytes=MAX_FRAME_BYTES,
         )
+
+    def _is_wanted(self, peer_id: str) -> bool:
+        expected = peer_id in self._known or self._peers.index(peer_id) is not None
+        return expected and self._is_member()
+
+    def reconsider(self) -> None:
+        """Look again who is worth a link, after the set or what is known of it has changed."""
+        if self._links is not None:
+            self._links.reconsider()
 
     def up(self) -> int:
         """Return how many links are up."""
@@ -68,11 +90,18 @@ class ConsensusLinks:
             self._links.send(peer_id, frame)
 
     async def run(self) -> None:
-        """Disconnect the peers whose conduct asks for it, for ever."""
-        async for peer_id in self._dropping:
-            log.error("peer dropped for its conduct", peer=peer_id, ban_s=BAN_S)
-            if self._network is not None:
-                await self._network.disconnect(peer_id)
+        """Report the validators that the network bans, for ever."""
+        async for peer_id, reason in self._bans:
+            log.error("validator banned", validator=self._peers.index(peer_id), reason=reason)
+
+    def _on_ban(self, peer_id: str, reason: str) -> None:
+        if self._peers.index(peer_id) is None:
+            return
+        self.refused["banned"] += 1
+        try:
+            self._note_ban.send_nowait((peer_id, reason))
+        except trio.WouldBlock:  # counted above; the log has named enough of them
+            self.refused["bans_unreported"] += 1
 
     def _on_refused(self, index: int, reason: str) -> None:
         peer_id = self._peers.peer_id(index)
@@ -80,15 +109,10 @@ class ConsensusLinks:
             self._charge(peer_id, reason)
 
     def _charge(self, peer_id: str, reason: str) -> None:
-        if self._conduct.note(peer_id, reason):
-            self.refused["dropped"] += 1
-            with suppress(trio.WouldBlock):  # it is banned; the channel holds others before it
-                self._to_drop.send_nowait(peer_id)
+        if self._network is not None:
+            self._network.charge(peer_id, f"consensus_{reason}", cost_of(reason))
 
     async def _on_hello(self, peer_id: str, data: bytes) -> bool:
-        if self._conduct.is_banned(peer_id):
-            self.refused["banned"] += 1
-            return False
         try:
             index = self._peers.introduce(peer_id, data)
         except ProtocolError as error:
@@ -97,6 +121,7 @@ class ConsensusLinks:
             return False
         log.info("link admitted", peer=peer_id, validator=index)
         self._say_where_we_are(index)
+        self.reconsider()
         return True
 
     def _on_link_up(self, peer_id: str) -> None:
@@ -118,7 +143,5 @@ class ConsensusLinks:
         except ProtocolError as error:
             self.refused[error.reason] += 1
             self._charge(peer_id, error.reason)
-            return
-        if self._conduct.is_banned(peer_id):
             return
         await self._driver.put(index, messages)

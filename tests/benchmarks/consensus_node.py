@@ -94,7 +94,9 @@ class BenchmarkNode:
         folder = Path(spec.folder)
         key = world.keys[spec.index]
         self.store = Store.open(folder / "db", world.genesis)
-        self.journal = SigningJournal(folder / "journal", folder / "marker", key.public_key)
+        self.journal = SigningJournal(
+            folder / "journal", folder / "marker", key.public_key, create=True
+        )
         self.engine = Engine(
             world.voters,
             spec.index,

@@ -1,51 +1,23 @@
+"""What validators' useless messages cost: nothing much for honest ones, the ban for the rest."""
+
 from __future__ import annotations
 
-from validator_node.conduct import BAN_S, HOSTILE, LEAK_PER_S, LIMIT, Conduct
+import pytest
+
+from validator_node.conduct import HOSTILE, cost_of
+from validator_node.network.counters import Counters
+from validator_node.network.scores import LIMIT, Scores
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_hostile_messages_beyond_the_limit_ban_their_sender() -> None:
-    clock = Clock()
-    conduct = Conduct(clock)
-    for _ in range(int(LIMIT)):
-        assert not conduct.note("hostile", "bad_signature")
-    assert not conduct.is_banned("hostile")
-    assert conduct.note("hostile", "bad_signature")
-    assert conduct.is_banned("hostile")
-    assert not conduct.is_banned("other")
+@pytest.mark.parametrize("reason", ["stale", "duplicate", "other_view", "gap", "past_quorum"])
+def test_what_honest_validators_repeat_costs_next_to_nothing(reason: str) -> None:
+    scores = Scores(lambda: 1000.0, Counters())
+    assert reason not in HOSTILE
+    assert not any(scores.charge("straggler", reason, cost_of(reason)) for _ in range(10_000))
 
 
-def test_a_ban_ends() -> None:
-    clock = Clock()
-    conduct = Conduct(clock)
-    while not conduct.note("hostile", "malformed"):
-        pass
-    clock.now += BAN_S - 1
-    assert conduct.is_banned("hostile")
-    clock.now += 1
-    assert not conduct.is_banned("hostile")
-    assert not conduct.note("hostile", "malformed")  # it begins anew
-
-
-def test_what_honest_peers_repeat_costs_next_to_nothing() -> None:
-    conduct = Conduct(Clock())
-    for reason in ("stale", "duplicate", "other_view", "gap", "past_quorum"):
-        assert reason not in HOSTILE
-        assert not any(conduct.note("straggler", reason) for _ in range(10_000))
-
-
-def test_costs_leak_away() -> None:
-    clock = Clock()
-    conduct = Conduct(clock)
-    for _ in range(3):
-        for _ in range(int(LIMIT)):
-            assert not conduct.note("clumsy", "malformed")
-        clock.now += LIMIT / LEAK_PER_S
-    assert not conduct.is_banned("clumsy")
+@pytest.mark.parametrize("reason", sorted(HOSTILE))
+def test_what_no_honest_validator_sends_bans_it(reason: str) -> None:
+    scores = Scores(lambda: 1000.0, Counters())
+    banned = [scores.charge("hostile", reason, cost_of(reason)) for _ in range(int(LIMIT) + 1)]
+    assert banned.index(True) == LIMIT

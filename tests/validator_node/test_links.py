@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from consensus.engine import Engine
 from consensus.messages import Vote
@@ -16,11 +17,11 @@ from protocol.codec import encode
 from protocol.identity import verify_consensus
 from tests.support import World
 from validator_node.batch_check import Checker
-from validator_node.conduct import LIMIT
 from validator_node.consensus_driver import PEER_QUEUE, ConsensusDriver
 from validator_node.journal_bridge import SigningJournal
 from validator_node.links import CONSENSUS_PROTOCOL, ConsensusLinks
 from validator_node.network.network import Network, NetworkConfig, open_network
+from validator_node.network.scores import LIMIT
 from validator_node.outbox import Outbox
 from validator_node.peers import Peers
 from validator_node.statements import StatementPool
@@ -58,8 +59,11 @@ class Honest:
 
     def __init__(self, world: World, network: Network, folder: Path) -> None:
         key = world.keys[ME]
+        self.network = network
         self.store = Store.open(folder / "db", world.genesis)
-        self.journal = SigningJournal(folder / "journal", folder / "marker", key.public_key)
+        self.journal = SigningJournal(
+            folder / "journal", folder / "marker", key.public_key, create=True
+        )
         engine = Engine(
             world.voters,
             ME,
@@ -128,15 +132,19 @@ def forged_vote(seq: int) -> Vote:
     )
 
 
-async def test_forged_votes_are_counted_and_their_sender_is_dropped(tmp_path: Path) -> None:
+async def test_forged_votes_are_counted_and_their_sender_is_banned(tmp_path: Path) -> None:
     async with pair(tmp_path) as (honest, hostile, send):
         send(encode([forged_vote(seq) for seq in range(1, int(LIMIT) + 20)]))
-        await honest.links_refused.reach("dropped", 1)
+        await honest.links_refused.reach("banned", 1)
         assert honest.driver_refused["bad_signature"] >= LIMIT
-        await honest.links_refused.reach("banned", 1)  # it dials again, and is not listened to
         with trio.fail_after(DEADLINE_S):
-            await hostile.wait_connected(1)
-        assert honest.links_refused["dropped"] == 1
+            await honest.network.wait_lost(hostile.peer_id)
+            # It dials again, and is refused before it can say a word.
+            while not honest.network.counters["refused", "banned_peer"]:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert set(honest.network.bans()) == {hostile.peer_id}
+        assert hostile.peer_id not in honest.network.peers()
+        assert honest.links_refused["banned"] == 1
         assert honest.store.height == 0
 
 

@@ -15,21 +15,25 @@ from validator_node.network.errors import (
     MessageTooLargeError,
     NetworkError,
     PeerUnreachableError,
+    SlowFrameError,
     StreamClosedError,
 )
-from validator_node.network.gossip import GossipMessage, TopicCheck
+from validator_node.network.gossip import CheckAnswer, GossipMessage, TopicCheck
 from validator_node.network.host import peer_id_of
+from validator_node.network.limits import Limits
 from validator_node.network.links import Links
 from validator_node.network.network import Network, NetworkConfig, open_network
 
 __all__ = [
     "AddressInUseError",
     "AlreadyJoinedError",
+    "CheckAnswer",
     "Counters",
     "DeadlineExceededError",
     "FrameTooLargeError",
     "GossipMessage",
     "InvalidAddressError",
+    "Limits",
     "Links",
     "ListenError",
     "MessageTooLargeError",
@@ -37,6 +41,7 @@ __all__ = [
     "NetworkConfig",
     "NetworkError",
     "PeerUnreachableError",
+    "SlowFrameError",
     "StreamClosedError",
     "TopicCheck",
     "open_network",

@@ -2,7 +2,8 @@
 
 Rules: a lost bootstrap peer is dialled at once, then with a back-off from 0.2 s doubling to 10 s;
 each configured address is tried by itself, because the library dials only one address a transport
-and a peer's own record would displace ours. Waiting is by event, never by polling.
+and a peer's own record would displace ours. A banned peer is disconnected and not dialled. Waiting
+is by event, never by polling.
 """
 
 import logging
@@ -15,8 +16,9 @@ from libp2p.abc import INotifee
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 
-from validator_node.network.counters import Counters
-from validator_node.network.host import close_connections, parse_address
+from validator_node.network.deadline import shielded
+from validator_node.network.host import CLOSE_S, close_connections, parse_address
+from validator_node.network.limits import Gate
 
 log = logging.getLogger(__name__)
 
@@ -28,23 +30,30 @@ DIAL_S: Final = 10.0
 class Connections(INotifee):
     """The live connections of one host, and its bootstrap peers."""
 
-    def __init__(self, host: Any, counters: Counters) -> None:
+    def __init__(self, host: Any, gate: Gate) -> None:
         self._host = host
         self._swarm = host.get_network()
         self._own_id = str(host.get_id())
-        self._counters = counters
+        self._gate = gate
+        self._counters = gate.counters
         self._nursery: trio.Nursery | None = None
         self._changed = trio.Event()
         self._connected: set[str] = set()
         self._bootstrap: dict[str, list[multiaddr.Multiaddr]] = {}
         self._listeners: list[Callable[[str], None]] = []
         self._swarm.register_notifee(self)
+        gate.scores.on_ban(self._on_ban)
 
     def start(self, nursery: trio.Nursery) -> None:
         """Begin to dial the bootstrap peers, in tasks of `nursery`."""
         self._nursery = nursery
         for peer_id in self._bootstrap:
             nursery.start_soon(self._keep, peer_id)
+
+    def stop(self) -> None:
+        """Start no more tasks, here or in a listener: the nursery is about to close."""
+        self._nursery = None
+        self._listeners.clear()
 
     def peers(self) -> frozenset[str]:
         """Return the ids of the peers with an open connection."""
@@ -99,6 +108,15 @@ class Connections(INotifee):
         identity = ID.from_string(peer_id)
         await close_connections(list(self._swarm.get_connections(identity)))
 
+    def _on_ban(self, peer_id: str, reason: str) -> None:
+        del reason
+        if self._nursery is not None:
+            self._nursery.start_soon(self._cut_off, peer_id)
+
+    async def _cut_off(self, peer_id: str) -> None:
+        with shielded(CLOSE_S):  # half closed, a connection leaves its socket open
+            await self.disconnect(peer_id)
+
     async def _keep(self, peer_id: str) -> None:
         delay = FIRST_RETRY_S
         while peer_id in self._bootstrap:
@@ -115,6 +133,8 @@ class Connections(INotifee):
             delay = min(2 * delay, MAX_RETRY_S)
 
     async def _dial(self, peer_id: str) -> bool:
+        if self._gate.scores.is_banned(peer_id):
+            return False
         identity = ID.from_string(peer_id)
         for address in list(self._bootstrap.get(peer_id, ())):
             self._swarm.peerstore.clear_addrs(identity)
@@ -153,7 +173,9 @@ class Connections(INotifee):
         del network
         if self._open(conn.muxed_conn.peer_id):
             return
-        self._connected.discard(str(conn.muxed_conn.peer_id))
+        peer_id = str(conn.muxed_conn.peer_id)
+        self._connected.discard(peer_id)
+        self._gate.forget(peer_id)
         self._notify_change()
 
     async def opened_stream(self, network: Any, stream: Any) -> None:

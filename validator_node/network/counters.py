@@ -1,4 +1,6 @@
-"""Counts of what the network refused, dropped, reset and got wrong, by (name, reason).
+"""Counts of what the network refused, dropped, reset, charged, banned or got wrong, by reason.
+
+A key is a pair (name, reason).
 
 Rules: names are few and fixed (`NAMES`), reasons are short identifiers of our own and never text
 from a peer, so the number of keys stays bounded. The corrections in `upstream/` patch classes that
@@ -9,7 +11,7 @@ all networks of a process share: they find the right counters through the object
 from collections import Counter
 from typing import Final
 
-NAMES: Final = ("refused", "dropped", "reset", "errors")
+NAMES: Final = ("refused", "dropped", "reset", "errors", "charged", "banned")
 _ATTRIBUTE: Final = "_node_counters"
 
 

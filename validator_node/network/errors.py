@@ -38,6 +38,10 @@ class DeadlineExceededError(NetworkError):
     """An operation did not finish within its deadline."""
 
 
+class SlowFrameError(DeadlineExceededError):
+    """A frame was begun and not finished in its time."""
+
+
 class MessageTooLargeError(NetworkError):
     """A gossip message is larger than its topic allows."""
 

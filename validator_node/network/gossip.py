@@ -1,13 +1,15 @@
 """Gossipsub: messages to whoever joined a topic, forwarded only after our check.
 
 Rules: the author's signature is verified before the check, the check runs before forwarding and is
-fast; a message has exactly one topic and at most `max_bytes`; what a check refuses, or fails on, is
-counted and goes no further. Delivered messages wait in a bounded queue, drops are counted. Our own
-messages are neither checked nor delivered to ourselves.
+fast; a message has exactly one topic and at most `max_bytes`; what a check does not accept, or
+fails on, is counted and goes no further. It ignores what honest peers send too (repeats, what came
+too late or too fast) and rejects what none of them would forward: that is charged to the peer we
+have it from (gossipsub 1.1, "Extended Validators"). Delivered messages wait in a bounded queue,
+drops are counted. Our own messages are neither checked nor delivered to ourselves.
 
 Protocol v1.1 with v1.0, degree 6 (4 to 8), heartbeat 1 s. Not v1.2: IDONTWANT costs half as much
 CPU again on small messages. The library's spam protection stops forwarding above 10 messages a
-second from a peer: budgets belong into the check.
+second from a peer: `inbound_gossip` has our own budgets.
 """
 
 import inspect
@@ -16,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 import trio
@@ -24,8 +27,10 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
-from validator_node.network.counters import Counters, attach
+from validator_node.network.counters import attach
 from validator_node.network.errors import AlreadyJoinedError, MessageTooLargeError
+from validator_node.network.inbound_gossip import InboundGossip
+from validator_node.network.limits import Gate, install
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +38,33 @@ MAX_MESSAGE_BYTES: Final = 262_144
 MAX_RPC_BYTES: Final = 1_048_576
 SEEN_S: Final = 120
 
-TopicCheck = Callable[[str, bytes], bool] | Callable[[str, bytes], Awaitable[bool]]
-"""`check(forwarder's peer id, data) -> forward it?`; a coroutine function has 5 s."""
 
-_forwarder: ContextVar[str] = ContextVar("forwarder")
+class CheckAnswer(Enum):
+    """What a topic's check says of a message."""
+
+    ACCEPT = "accept"
+    """Deliver and forward it."""
+    IGNORE = "ignore"
+    """Drop it; an honest peer may have sent it."""
+    REJECT = "reject"
+    """Drop it, and charge the peer we have it from."""
+
+
+Answer = CheckAnswer | bool
+"""True accepts, False ignores."""
+TopicCheck = Callable[[str, bytes], Answer] | Callable[[str, bytes], Awaitable[Answer]]
+"""`check(forwarder's peer id, data) -> answer`; a coroutine function has 5 s."""
+
+
+class _Push:
+    """A message on its way through the library."""
+
+    def __init__(self, forwarder: str) -> None:
+        self.forwarder = forwarder
+        self.signed = False
+
+
+_push: ContextVar[_Push] = ContextVar("push")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +89,14 @@ class _Topic:
 
 
 class _NodePubsub(Pubsub):
-    """The library's Pubsub with our delivery and an event for changed subscriptions."""
+    """The library's Pubsub with our reading and delivery, and an event for subscriptions."""
 
-    def __init__(self, host: Any, router: Any, counters: Counters) -> None:
+    def __init__(self, host: Any, router: Any, gate: Gate) -> None:
         super().__init__(host, router, seen_ttl=SEEN_S, max_inbound_rpc_size=MAX_RPC_BYTES)
-        self.counters = counters
+        self.gate = gate
         self.joined: dict[str, _Topic] = {}
         self.changed = trio.Event()
+        self.inbound = InboundGossip(self, gate, max_rpc_bytes=MAX_RPC_BYTES)
 
     def note_change(self) -> None:
         self.changed.set()
@@ -81,15 +110,32 @@ class _NodePubsub(Pubsub):
         await super()._handle_new_peer(peer_id)
         self.note_change()
 
+    async def continuously_read_stream(self, stream: Any) -> None:
+        await self.inbound.read(stream)
+
+    def is_known(self, msg: Any) -> bool:
+        """Tell whether a message was seen, or is being checked."""
+        under_way = self.__dict__.get("_under_validation", ())
+        return self._is_msg_seen(msg) or self.get_message_id(msg) in under_way
+
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        token = _forwarder.set(str(msg_forwarder))
+        known = self.is_known(msg)
+        push = _Push(str(msg_forwarder))
+        token = _push.set(push)
         try:
             await super().push_msg(msg_forwarder, msg)
         finally:
-            _forwarder.reset(token)
+            _push.reset(token)
+        if not known and not push.signed:
+            self.gate.counters.count("refused", "gossip_signature")
+            self.gate.scores.charge(push.forwarder, "gossip_signature")
+
+    async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        _push.get().signed = True  # the library comes here only after the signature
+        await super().validate_msg(msg_forwarder, msg)
 
     def notify_subscriptions(self, publish_message: Any) -> None:
-        peer_id = _forwarder.get()
+        peer_id = _push.get().forwarder
         topic = self.joined.get(publish_message.topicIDs[0])
         if topic is None or peer_id == str(self.my_id):
             return
@@ -99,16 +145,17 @@ class _NodePubsub(Pubsub):
                 GossipMessage(peer_id=peer_id, author=author, data=publish_message.data)
             )
         except trio.WouldBlock:
-            self.counters.count("dropped", "gossip_queue")
+            self.gate.counters.count("dropped", "gossip_queue")
         except trio.BrokenResourceError:
-            self.counters.count("dropped", "gossip_unread")
+            self.gate.counters.count("dropped", "gossip_unread")
 
 
 class Gossip:
     """Topics of one host; made before the host runs."""
 
-    def __init__(self, host: Any, counters: Counters) -> None:
-        self._counters = counters
+    def __init__(self, host: Any, gate: Gate) -> None:
+        self._gate = gate
+        self._counters = gate.counters
         self._own_id = host.get_id()
         self._router = GossipSub(
             [PROTOCOL_ID_V11, PROTOCOL_ID],
@@ -120,9 +167,11 @@ class Gossip:
             adaptive_gossip_enabled=False,
             eclipse_protection_enabled=False,
         )
-        self._pubsub = _NodePubsub(host, self._router, counters)
-        attach(self._router, counters)
-        attach(self._pubsub, counters)
+        self._router.mcache.limit_bytes = gate.limits.gossip_cache_bytes
+        self._pubsub = _NodePubsub(host, self._router, gate)
+        install(self._pubsub, gate)
+        for owner in (self._router, self._router.mcache, self._pubsub):
+            attach(owner, gate.counters)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -156,33 +205,42 @@ class Gossip:
             self._pubsub.remove_topic_validator(topic)
             joined.channel.close()
 
-    def _admissible(self, msg: Any, max_bytes: int) -> bool:
+    def _admissible(self, forwarder: Any, msg: Any, max_bytes: int) -> bool:
         if len(msg.topicIDs) != 1:
-            self._counters.count("refused", "gossip_topics")
-            return False
-        if len(msg.data) > max_bytes:
-            self._counters.count("refused", "gossip_too_large")
-            return False
-        return True
-
-    def _verdict(self, admitted: Any) -> bool:
-        if admitted is True:
+            reason = "gossip_topics"
+        elif len(msg.data) > max_bytes:
+            reason = "gossip_too_large"
+        else:
             return True
-        self._counters.count("refused", "gossip_check")
+        self._counters.count("refused", reason)
+        self._gate.scores.charge(str(forwarder), "gossip_rejected")
+        return False
+
+    def _verdict(self, forwarder: Any, answer: Any) -> bool:
+        if answer is True or answer is CheckAnswer.ACCEPT:
+            return True
+        if answer is CheckAnswer.REJECT:
+            self._counters.count("refused", "gossip_rejected")
+            self._gate.scores.charge(str(forwarder), "gossip_rejected")
+        else:
+            self._counters.count("refused", "gossip_check")
+        return False
+
+    def _failed(self, msg: Any) -> bool:
+        self._counters.count("errors", "gossip_check")
+        log.exception("the check of topic %s failed", msg.topicIDs[0])
         return False
 
     def _sync_validator(self, check: Any, max_bytes: int) -> Callable[[Any, Any], bool]:
         def validate(forwarder: Any, msg: Any) -> bool:
             if forwarder == self._own_id:
                 return True
-            if not self._admissible(msg, max_bytes):
+            if not self._admissible(forwarder, msg, max_bytes):
                 return False
             try:
-                return self._verdict(check(str(forwarder), msg.data))
-            except Exception:
-                self._counters.count("errors", "gossip_check")
-                log.exception("the check of topic %s failed", msg.topicIDs[0])
-                return False
+                return self._verdict(forwarder, check(str(forwarder), msg.data))
+            except Exception:  # a bug of ours; the peer has no part in it
+                return self._failed(msg)
 
         return validate
 
@@ -190,14 +248,12 @@ class Gossip:
         async def validate(forwarder: Any, msg: Any) -> bool:
             if forwarder == self._own_id:
                 return True
-            if not self._admissible(msg, max_bytes):
+            if not self._admissible(forwarder, msg, max_bytes):
                 return False
             try:
-                return self._verdict(await check(str(forwarder), msg.data))
-            except Exception:
-                self._counters.count("errors", "gossip_check")
-                log.exception("the check of topic %s failed", msg.topicIDs[0])
-                return False
+                return self._verdict(forwarder, await check(str(forwarder), msg.data))
+            except Exception:  # a bug of ours; the peer has no part in it
+                return self._failed(msg)
 
         return validate
 

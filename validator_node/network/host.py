@@ -24,9 +24,10 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
-from validator_node.network.counters import Counters, attach
+from validator_node.network.counters import attach
 from validator_node.network.deadline import shielded
 from validator_node.network.errors import AddressInUseError, InvalidAddressError, ListenError
+from validator_node.network.limits import Gate, Limits, install
 from validator_node.network.upstream import apply_all
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,9 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _new_host(seed: bytes, address: multiaddr.Multiaddr, announce: tuple[str, ...]) -> Any:
+def _new_host(
+    seed: bytes, address: multiaddr.Multiaddr, announce: tuple[str, ...], limits: Limits
+) -> Any:
     key_pair = create_new_key_pair(seed)
     noise = NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key)
     host: Any = libp2p.new_host(
@@ -103,7 +106,15 @@ def _new_host(seed: bytes, address: multiaddr.Multiaddr, announce: tuple[str, ..
         muxer_opt={YAMUX: Yamux},
         listen_addrs=[address],
         negotiate_timeout=_NEGOTIATE_S,
-        connection_config=ConnectionConfig(low_watermark=0, min_connections=0),
+        connection_config=ConnectionConfig(
+            low_watermark=0,
+            min_connections=0,
+            # The gate counts who may come in; this is for those and as many that we dialled.
+            max_connections=2 * (limits.inbound_connections + limits.half_open),
+            high_watermark=2 * (limits.inbound_connections + limits.half_open),
+            max_connections_per_peer=limits.connections_per_peer,
+            inbound_upgrade_timeout=limits.handshake_s,
+        ),
         announce_addrs=[multiaddr.Multiaddr(item) for item in announce] or None,
         # Otherwise any peer's word about our address would end up in our signed record.
         disable_identify_address_discovery=True,
@@ -137,7 +148,7 @@ def make_host(
     seed: bytes,
     listen_host: str,
     listen_port: int,
-    counters: Counters,
+    gate: Gate,
     announce: tuple[str, ...] = (),
 ) -> Any:
     """Make a libp2p host that does not listen yet.
@@ -149,7 +160,7 @@ def make_host(
         seed: the 32-byte ed25519 seed of the libp2p key.
         listen_host: an IP address of this machine.
         listen_port: a TCP port, 0 for any free one.
-        counters: receive what the corrections of the library count.
+        gate: the budgets, asked by the corrections of the library, and their counters.
         announce: multiaddrs (without peer id) to advertise instead of the listening ones.
 
     Raises:
@@ -165,9 +176,10 @@ def make_host(
         library_log.addHandler(logging.NullHandler())
     address = _listen_address(listen_host, listen_port)
     _check_free(listen_host, listen_port)
-    host = _new_host(seed, address, announce)
-    attach(host, counters)
-    attach(host.get_network(), counters)
+    host = _new_host(seed, address, announce, gate.limits)
+    for owner in (host, host.get_network()):
+        attach(owner, gate.counters)
+        install(owner, gate)
     return host
 
 

@@ -2,14 +2,15 @@
 
 Rules: a link opens to each wanted peer as soon as it is connected and opens again, with a back-off
 of 50 ms doubling to 10 s, while it stays so. The first frame is the opener's hello; the other side
-admits the stream with an empty frame or resets it, and only then is the link up. `send` never
-blocks: frames wait in a bounded queue a peer, when it is full the stalest one goes. A frame given
-to a stream that is then lost is lost too: the consumer repeats what matters, `on_link_up` is when.
+admits the stream with an empty frame or resets it, and only then is the link up; a hello is small,
+and a peer has `UNADMITTED_PER_PEER` of them under way. `send` never blocks: frames wait in a
+bounded queue a peer, when it is full the stalest one goes. A frame given to a stream that is then
+lost is lost too: the consumer repeats what matters, `on_link_up` is when.
 """
 
 import inspect
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,9 +18,9 @@ from typing import Any, Final
 import trio
 
 from validator_node.network.connections import Connections
-from validator_node.network.counters import Counters
 from validator_node.network.errors import FrameTooLargeError, NetworkError
-from validator_node.network.requests import reason_of
+from validator_node.network.limits import Gate
+from validator_node.network.requests import charge_for, reason_of
 from validator_node.network.streams import FramedStream, StreamOpener
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ HELLO_S: Final = 10.0
 SEND_S: Final = 10.0
 BATCH_BYTES: Final = 262_144
 MAX_QUEUES: Final = 1_024
+MAX_HELLO_BYTES: Final = 65_536
+UNADMITTED_PER_PEER: Final = 4
 
 Hello = Callable[[], bytes]
 OnHello = Callable[[str, bytes], Awaitable[bool]]
@@ -79,18 +82,20 @@ class Links:
         host: Any,
         opener: StreamOpener,
         connections: Connections,
-        counters: Counters,
+        gate: Gate,
         nursery: trio.Nursery,
         config: LinkConfig,
     ) -> None:
         self._opener = opener
         self._connections = connections
-        self._counters = counters
+        self._gate = gate
+        self._counters = gate.counters
         self._nursery = nursery
         self._config = config
         self._max_queued_bytes = 4 * config.max_frame_bytes
         self._links: dict[str, _Link] = {}
         self._inbound: dict[str, trio.CancelScope] = {}
+        self._unadmitted: Counter[str] = Counter()
         self._changed = trio.Event()
         host.set_stream_handler(config.protocol, self._accept)
         connections.subscribe(self._on_connected)
@@ -232,11 +237,14 @@ class Links:
     # Inbound
 
     async def _accept(self, raw: Any) -> None:
-        stream = FramedStream(raw, max_frame_bytes=self._config.max_frame_bytes)
+        config = self._config
+        first = config.max_frame_bytes if config.on_hello is None else MAX_HELLO_BYTES
+        stream = FramedStream(raw, max_frame_bytes=first, gate=self._gate)
         peer_id = stream.peer_id
         with trio.CancelScope() as scope:
             try:
                 if await self._admit(stream):
+                    stream.max_frame_bytes = config.max_frame_bytes
                     earlier = self._inbound.get(peer_id)
                     if earlier is not None:
                         earlier.cancel()
@@ -245,6 +253,7 @@ class Links:
                     await self._deliver(stream)
             except NetworkError as error:
                 self._counters.count("reset", f"link_{reason_of(error)}")
+                charge_for(self._gate, peer_id, error)
             finally:
                 if self._inbound.get(peer_id) is scope:
                     del self._inbound[peer_id]
@@ -253,10 +262,22 @@ class Links:
     async def _admit(self, stream: FramedStream) -> bool:
         if self._config.on_hello is None:
             return True
-        hello = await stream.receive(deadline_s=HELLO_S)
-        admitted = await self._call("link_hello", self._config.on_hello, stream.peer_id, hello)
+        peer_id = stream.peer_id
+        if self._unadmitted[peer_id] >= UNADMITTED_PER_PEER:
+            self._counters.count("refused", "link_hellos")
+            self._gate.scores.charge(peer_id, "stream_refused")
+            return False
+        self._unadmitted[peer_id] += 1
+        try:
+            hello = await stream.receive(deadline_s=HELLO_S)
+        finally:
+            self._unadmitted[peer_id] -= 1
+            if not self._unadmitted[peer_id]:
+                del self._unadmitted[peer_id]
+        admitted = await self._call("link_hello", self._config.on_hello, peer_id, hello)
         if admitted is not True:
             self._counters.count("refused", "link_hello")
+            self._gate.scores.charge(peer_id, "hello_refused")
             return False
         return True
 

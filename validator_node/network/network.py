@@ -5,8 +5,8 @@ Rules: peers are named by their peer id as text (base58), payloads are bytes; ev
 client that only publishes uses the same class and joins nothing.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,18 @@ import trio
 
 from validator_node.network.connections import Connections
 from validator_node.network.counters import Counters
+from validator_node.network.dht import Dht
+from validator_node.network.dht_records import DhtConfig
 from validator_node.network.gossip import MAX_MESSAGE_BYTES, Gossip, GossipMessage, TopicCheck
+from validator_node.network.groups import sole_error
 from validator_node.network.host import make_host, parse_address, run_host
+from validator_node.network.keeping import keep
+from validator_node.network.limits import Gate, Limits
 from validator_node.network.links import Hello, LinkConfig, Links, OnFrame, OnHello, OnLink
 from validator_node.network.requests import Handler, Requests
+from validator_node.network.scores import Scores
 from validator_node.network.streams import StreamOpener
+from validator_node.network.versions import VersionedHost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,8 @@ class NetworkConfig:
             then after 0.2 s doubling to 10 s.
         announce: multiaddrs without peer id to advertise instead of the listening ones, for a node
             behind NAT.
+        limits: what peers may use of this node.
+        dht: what it brings to the DHT; None takes no part.
     """
 
     seed: bytes = field(repr=False)
@@ -40,28 +49,33 @@ class NetworkConfig:
     listen_port: int
     bootstrap: tuple[str, ...] = ()
     announce: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    dht: DhtConfig | None = None
 
 
 class Network:
     """A running node of the network; made by `open_network`."""
 
-    def __init__(
-        self, host: Any, gossip: Gossip, connections: Connections, counters: Counters
-    ) -> None:
+    def __init__(self, host: Any, gossip: Gossip, connections: Connections, gate: Gate) -> None:
         self._host = host
+        self._versions = VersionedHost(host)
         self._gossip = gossip
         self._connections = connections
+        self._gate = gate
         self._nursery: trio.Nursery | None = None
         self._opener: StreamOpener | None = None
         self._requests: Requests | None = None
-        self.counters = counters
+        self.counters = gate.counters
+        self.dht: Dht | None = None
         self.peer_id = str(host.get_id())
 
     def _start(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._opener = StreamOpener(self._host, nursery)
-        self._requests = Requests(self._host, self._opener, self.counters)
+        self._opener = StreamOpener(self._versions, nursery, self._gate.scores)
+        self._requests = Requests(self._versions, self._opener, self._gate)
         self._connections.start(nursery)
+        if self.dht is not None:
+            nursery.start_soon(self.dht.run)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -92,9 +106,44 @@ class Network:
         """Stop keeping a peer connected; an open connection stays."""
         self._connections.remove_bootstrap(peer_id)
 
+    def keep(self, peer_id: str, multiaddrs: Sequence[str]) -> None:
+        """Keep a peer connected under these addresses alone; see `keeping`."""
+        keep(self._connections, peer_id, multiaddrs)
+
+    async def wait_peers(self, holds: Callable[[frozenset[str]], bool]) -> None:
+        """Wait until `holds(connected peers)`."""
+        await self._connections.wait(lambda: holds(self._connections.peers()))
+
     async def disconnect(self, peer_id: str) -> None:
         """Close the connections to a peer; a bootstrap peer is dialled again at once."""
         await self._connections.disconnect(peer_id)
+
+    def charge(self, peer_id: str, reason: str, cost: float | None = None) -> bool:
+        """Charge a peer's score for what it did; True if that bans it (see `scores`).
+
+        Args:
+            peer_id: who did it, as its connection authenticated it.
+            reason: a short identifier, never text from a peer.
+            cost: units, of which 200 are too many and 2 a second are forgiven; one by default.
+        """
+        return self._gate.scores.charge(peer_id, reason, cost)
+
+    def score(self, peer_id: str) -> float:
+        """Return what a peer has run up: 0 is spotless, beyond 200 it is banned."""
+        return self._gate.scores.level(peer_id)
+
+    def bans(self) -> dict[str, float]:
+        """Return the banned peers, and the seconds that each ban still lasts."""
+        return self._gate.scores.bans()
+
+    def on_ban(self, listener: Callable[[str, str], None]) -> None:
+        """Call `listener(peer_id, reason)` whenever a peer is banned."""
+        self._gate.scores.on_ban(listener)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes received from peers and not yet read."""
+        return self._gate.buffered_bytes
 
     async def join(
         self,
@@ -141,13 +190,23 @@ class Network:
         """Wait until at least `count` connected peers have joined a topic."""
         await self._gossip.wait_subscriber(topic, count)
 
+    def spoken(self, peer_id: str, protocol: str | Sequence[str]) -> str | None:
+        """Return the version in which we last opened a stream to a peer, None if none was."""
+        return self._versions.spoken(peer_id, self._versions.declare(protocol))
+
     def serve(
-        self, protocol: str, handler: Handler, *, max_request_bytes: int, deadline_s: float
+        self,
+        protocol: str | Sequence[str],
+        handler: Handler,
+        *,
+        max_request_bytes: int,
+        deadline_s: float,
     ) -> None:
         """Answer requests on a protocol: one request frame, one reply frame.
 
         Args:
-            protocol: such as "/validator-node/receipt/1".
+            protocol: such as "/validator/1/status", or all its versions, newest first; the
+                handler then learns from `versions.negotiated()` which one it is.
             handler: `async handler(peer_id, request) -> reply`; at most 16 run for a peer and 128
                 in all, further requests are reset.
             max_request_bytes: a larger request is reset before it is read.
@@ -158,13 +217,22 @@ class Network:
         """
         assert self._requests is not None
         self._requests.serve(
-            protocol, handler, max_request_bytes=max_request_bytes, deadline_s=deadline_s
+            self._versions.declare(protocol),
+            handler,
+            max_request_bytes=max_request_bytes,
+            deadline_s=deadline_s,
         )
 
     async def request(
-        self, peer_id: str, protocol: str, data: bytes, *, deadline_s: float, max_reply_bytes: int
+        self,
+        peer_id: str,
+        protocol: str | Sequence[str],
+        data: bytes,
+        *,
+        deadline_s: float,
+        max_reply_bytes: int,
     ) -> bytes:
-        """Ask a peer and return its reply.
+        """Ask a peer, in the newest version that it serves too, and return its reply.
 
         Raises:
             PeerUnreachableError: no connection, or the peer does not speak the protocol.
@@ -173,13 +241,14 @@ class Network:
             DeadlineExceededError: no reply within `deadline_s` seconds.
         """
         assert self._requests is not None
+        name = self._versions.declare(protocol)
         return await self._requests.request(
-            peer_id, protocol, data, deadline_s=deadline_s, max_reply_bytes=max_reply_bytes
+            peer_id, name, data, deadline_s=deadline_s, max_reply_bytes=max_reply_bytes
         )
 
     def open_links(
         self,
-        protocol: str,
+        protocol: str | Sequence[str],
         *,
         on_frame: OnFrame,
         hello: Hello | None = None,
@@ -193,7 +262,7 @@ class Network:
         """Keep a direct link to every wanted connected peer.
 
         Args:
-            protocol: such as "/validator-node/consensus/1".
+            protocol: an id or all its versions, newest first; `spoken` says which one it is.
             on_frame: `on_frame(peer_id, frame)`, a function or a coroutine function, one frame of
                 a peer at a time in order; while it waits, the peer's writer is held back.
             hello: makes the first frame of each new outbound stream.
@@ -207,7 +276,7 @@ class Network:
         assert self._opener is not None
         assert self._nursery is not None
         config = LinkConfig(
-            protocol=protocol,
+            protocol=self._versions.declare(protocol),
             on_frame=on_frame,
             hello=hello,
             on_hello=on_hello,
@@ -218,20 +287,8 @@ class Network:
             max_frame_bytes=max_frame_bytes,
         )
         return Links(
-            self._host, self._opener, self._connections, self.counters, self._nursery, config
+            self._versions, self._opener, self._connections, self._gate, self._nursery, config
         )
-
-
-@contextmanager
-def _sole_error() -> Iterator[None]:
-    """Raise the one error inside nested groups as itself: our nurseries are no one's concern."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        error: Exception = group
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from error.__cause__
 
 
 @asynccontextmanager
@@ -247,14 +304,17 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[Network]:
     for address in config.bootstrap:
         parse_address(address)
     counters = Counters()
-    host = make_host(config.seed, config.listen_host, config.listen_port, counters, config.announce)
-    gossip = Gossip(host, counters)
-    connections = Connections(host, counters)
-    network = Network(host, gossip, connections, counters)
+    gate = Gate(config.limits, Scores(trio.current_time, counters), counters)
+    host = make_host(config.seed, config.listen_host, config.listen_port, gate, config.announce)
+    gossip = Gossip(host, gate)
+    connections = Connections(host, gate)
+    network = Network(host, gossip, connections, gate)
+    if config.dht is not None:
+        network.dht = Dht(host, config.dht, gate)
     for address in config.bootstrap:
         connections.add_bootstrap(address)
     stop = trio.Event()
-    with _sole_error():
+    with sole_error():
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True):
                 await nursery.start(_run_services, host, gossip, config, stop)
@@ -264,6 +324,7 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[Network]:
                     try:
                         yield network
                     finally:
+                        connections.stop()
                         tasks.cancel_scope.cancel()
             finally:
                 stop.set()

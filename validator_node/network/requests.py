@@ -1,8 +1,9 @@
 """Request and response: one stream, one request frame, one reply frame.
 
-Rules: a peer may have 16 requests under way and all peers together 128, what is over is reset at
-once; the deadline covers the whole exchange; a handler's exception resets the stream and tells the
-peer nothing. What the handler wants to refuse politely it says in its reply.
+Rules: a peer may have 16 requests under way and all peers together 128, or twice as many if each
+has but one, so that a few busy peers do not shut out the others; what is over is reset at once; the
+deadline covers the whole exchange; a handler's exception resets the stream and tells the peer
+nothing. What the handler wants to refuse politely it says in its reply.
 """
 
 import logging
@@ -12,14 +13,16 @@ from typing import Any, Final
 
 import trio
 
-from validator_node.network.counters import Counters
+from protocol.errors import ProtocolError
 from validator_node.network.errors import (
     AlreadyJoinedError,
     DeadlineExceededError,
     FrameTooLargeError,
     NetworkError,
+    SlowFrameError,
     StreamClosedError,
 )
+from validator_node.network.limits import Gate
 from validator_node.network.streams import FramedStream, StreamOpener
 
 log = logging.getLogger(__name__)
@@ -41,13 +44,22 @@ def reason_of(error: NetworkError) -> str:
     return "closed" if isinstance(error, StreamClosedError) else "unreachable"
 
 
+def charge_for(gate: Gate, peer_id: str, error: NetworkError) -> None:
+    """Charge a peer for the error it caused on a stream it opened, if honest peers do not."""
+    if isinstance(error, FrameTooLargeError):
+        gate.scores.charge(peer_id, "frame_too_large")
+    elif isinstance(error, SlowFrameError):
+        gate.scores.charge(peer_id, "slow_frame")
+
+
 class Requests:
     """Both sides of request/response on one host."""
 
-    def __init__(self, host: Any, opener: StreamOpener, counters: Counters) -> None:
+    def __init__(self, host: Any, opener: StreamOpener, gate: Gate) -> None:
         self._host = host
         self._opener = opener
-        self._counters = counters
+        self._gate = gate
+        self._counters = gate.counters
         self._running: Counter[str] = Counter()
         self._served: set[str] = set()
 
@@ -72,10 +84,11 @@ class Requests:
         self, stream: Any, handler: Handler, max_request_bytes: int, deadline_s: float
     ) -> None:
         # Only the request is bounded by max_request_bytes; what we answer is our own business.
-        framed = FramedStream(stream, max_frame_bytes=max_request_bytes)
+        framed = FramedStream(stream, max_frame_bytes=max_request_bytes, gate=self._gate)
         peer_id = framed.peer_id
-        if self._running[peer_id] >= PER_PEER or self._running.total() >= TOTAL:
+        if not self._has_room(peer_id):
             self._counters.count("refused", "too_many_requests")
+            self._gate.scores.charge(peer_id, "request_refused")
             await framed.reset()
             return
         self._running[peer_id] += 1
@@ -87,9 +100,14 @@ class Requests:
                 del self._running[peer_id]
             await framed.reset()
 
+    def _has_room(self, peer_id: str) -> bool:
+        own, total = self._running.get(peer_id, 0), self._running.total()
+        return own < PER_PEER and total < (TOTAL if own else 2 * TOTAL)
+
     async def _answer(
         self, framed: FramedStream, stream: Any, handler: Handler, deadline_s: float
     ) -> None:
+        request: bytes | None = None
         try:
             with trio.move_on_after(deadline_s) as scope:
                 request = await framed.receive()
@@ -99,8 +117,14 @@ class Requests:
                 await framed.close()
             if scope.cancelled_caught:
                 self._counters.count("reset", "timed_out")
+                if request is None:
+                    self._gate.scores.charge(framed.peer_id, "slow_frame")
         except NetworkError as error:
             self._counters.count("reset", reason_of(error))
+            charge_for(self._gate, framed.peer_id, error)
+        except ProtocolError as error:
+            self._counters.count("refused", f"request_{error.reason}")
+            self._gate.scores.charge(framed.peer_id, "request_malformed")
         except Exception:
             self._counters.count("errors", "request_handler")
             log.exception("the handler of a request from %s failed", framed.peer_id)

@@ -1,9 +1,11 @@
 """Frames over libp2p streams.
 
 Rules: a frame is a 4-byte big-endian length and that many bytes; the length is checked before the
-body is read; every operation has a deadline; after an error the stream is of no use and its user
-resets it. A stream is opened in the background: a cancelled opening inside the library would leak
-one of the 256 streams a connection may have. At most 32 are being opened to one peer.
+body is read; every operation has a deadline, and what a stranger began to send he must finish in
+`Limits.frame_s`, plus a second for each `FRAME_BYTES_PER_S` of it; after an error the stream is of
+no use and its user resets it. A stream is opened in the background: a cancelled opening inside the
+library would leak one of the 256 streams a connection may have. At most 32 are being opened to one
+peer.
 """
 
 import logging
@@ -20,8 +22,11 @@ from validator_node.network.errors import (
     DeadlineExceededError,
     FrameTooLargeError,
     PeerUnreachableError,
+    SlowFrameError,
     StreamClosedError,
 )
+from validator_node.network.limits import Gate, frames_of
+from validator_node.network.scores import Scores
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +34,26 @@ PREFIX_BYTES: Final = 4
 OPEN_S: Final = 30.0
 OPENING_PER_PEER: Final = 32
 CLOSE_S: Final = 2.0
+FRAME_BYTES_PER_S: Final = 65_536
 _READ_BYTES: Final = 64 * 1024
 _CLOSED: Final = (BaseLibp2pError, EOFError, OSError, trio.BrokenResourceError)
 
 
 class FramedStream:
-    """Length-prefixed frames on one libp2p stream; one task may send while another receives."""
+    """Length-prefixed frames on one libp2p stream; one task may send while another receives.
 
-    def __init__(self, stream: Any, *, max_frame_bytes: int) -> None:
+    `gate` is given for a stream that the peer opened: what it leaves unfinished there counts among
+    its buffered bytes, and has a deadline.
+    """
+
+    def __init__(self, stream: Any, *, max_frame_bytes: int, gate: Gate | None = None) -> None:
         self._stream = stream
-        self._max = max_frame_bytes
+        self.max_frame_bytes = max_frame_bytes
         self._buffer = bytearray()
         self._ended = False
+        self._frame_s = float("inf") if gate is None else gate.limits.frame_s
+        if gate is not None:
+            frames_of(stream.muxed_conn)[id(self)] = self._buffer
         self.peer_id = str(stream.muxed_conn.peer_id)
 
     async def send(self, *frames: bytes, deadline_s: float) -> None:
@@ -52,10 +65,11 @@ class FramedStream:
             StreamClosedError: the stream is closed or its connection lost.
         """
         parts: list[bytes] = []
+        most = self.max_frame_bytes
         for frame in frames:
-            if len(frame) > self._max:
+            if len(frame) > most:
                 raise FrameTooLargeError(
-                    f"a frame of {len(frame)} bytes for {self.peer_id}: at most {self._max}"
+                    f"a frame of {len(frame)} bytes for {self.peer_id}: at most {most}"
                 )
             parts += (struct.pack("!I", len(frame)), frame)
         with trio.move_on_after(deadline_s) as scope:
@@ -72,22 +86,34 @@ class FramedStream:
 
         Raises:
             FrameTooLargeError: the peer announced more than the limit; reset the stream.
+            SlowFrameError: it began a frame and did not finish it; reset the stream.
             DeadlineExceededError: no whole frame came in time.
             StreamClosedError: the stream ended, before or inside a frame.
         """
         with trio.move_on_after(trio_seconds(deadline_s)) as scope:
+            await self._fill(1)
+            return await self._frame()
+        assert scope.cancelled_caught
+        raise DeadlineExceededError(f"{self.peer_id} sent no frame for {deadline_s} s")
+
+    async def _frame(self) -> bytes:
+        with trio.move_on_after(self._frame_s) as scope:
             await self._fill(PREFIX_BYTES)
             (size,) = struct.unpack_from("!I", self._buffer)
-            if size > self._max:
+            most = self.max_frame_bytes
+            if size > most:
                 raise FrameTooLargeError(
-                    f"{self.peer_id} announced a frame of {size} bytes: at most {self._max}"
+                    f"{self.peer_id} announced a frame of {size} bytes: at most {most}"
                 )
+            scope.deadline += size / FRAME_BYTES_PER_S
             await self._fill(PREFIX_BYTES + size)
             frame = bytes(memoryview(self._buffer)[PREFIX_BYTES : PREFIX_BYTES + size])
             del self._buffer[: PREFIX_BYTES + size]
             return frame
         assert scope.cancelled_caught
-        raise DeadlineExceededError(f"{self.peer_id} sent no frame for {deadline_s} s")
+        raise SlowFrameError(
+            f"{self.peer_id} sent {len(self._buffer)} bytes of a frame and no more in its time"
+        )
 
     async def _fill(self, size: int) -> None:
         while len(self._buffer) < size:
@@ -111,6 +137,7 @@ class FramedStream:
         if self._ended:
             return
         self._ended = True
+        frames_of(self._stream.muxed_conn).pop(id(self), None)
         with shielded(CLOSE_S):
             try:
                 await getattr(self._stream, method)()
@@ -136,17 +163,20 @@ class _Opening:
 class StreamOpener:
     """Opens streams so that an impatient caller leaks nothing."""
 
-    def __init__(self, host: Any, nursery: trio.Nursery) -> None:
+    def __init__(self, host: Any, nursery: trio.Nursery, scores: Scores) -> None:
         self._host = host
         self._nursery = nursery
+        self._scores = scores
         self._slots: dict[str, trio.Semaphore] = {}
 
     async def open(self, peer_id: str, protocol: str, *, max_frame_bytes: int) -> FramedStream:
         """Open a stream for `protocol`, dialling the peer if its address is known.
 
         Raises:
-            PeerUnreachableError: unknown, not reachable, or it does not speak the protocol.
+            PeerUnreachableError: unknown, not reachable, banned, or it does not speak the protocol.
         """
+        if self._scores.is_banned(peer_id):
+            raise PeerUnreachableError(f"no {protocol} stream to {peer_id}: it is banned here")
         opening = _Opening()
         slots = self._slots.setdefault(peer_id, trio.Semaphore(OPENING_PER_PEER))
         await slots.acquire()

@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import trio
 import trio.testing
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils.varint import encode_varint_prefixed
 
-from validator_node.network import Network, NetworkConfig, host, open_network
+from validator_node.network import Limits, Network, NetworkConfig, host, open_network
 from validator_node.network.upstream import CORRECTIONS, apply_all
 from validator_node.network.upstream.patching import APPLIED
 
@@ -33,6 +36,53 @@ async def nodes(count: int, first: int = 1) -> AsyncIterator[list[Network]]:
             for node in running:
                 await node.wait_connected(count - 1)
         yield running
+
+
+async def hold(stream: object) -> None:
+    """Handle a stream by never reading it."""
+    await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def victim_and_attacker(
+    protocol: str | None, **limits: Any
+) -> AsyncIterator[tuple[Network, Network]]:
+    """Run two connected nodes, the first with these limits and a protocol that it only holds."""
+    async with AsyncExitStack() as stack:
+        guarded = replace(config(1), limits=Limits(**limits))
+        victim = await stack.enter_async_context(open_network(guarded))
+        if protocol is not None:
+            victim._host.set_stream_handler(protocol, hold)
+        attacker = await stack.enter_async_context(open_network(config(2, *victim.addresses)))
+        with trio.fail_after(DEADLINE_S):
+            await attacker.wait_connected(1)
+            await victim.wait_connected(1)
+        yield victim, attacker
+
+
+def signed_message(author: Network, topic: str, data: bytes, number: int) -> Any:
+    """Make a gossip message as its author signs it."""
+    pubsub = author._gossip._pubsub
+    message = rpc_pb2.Message(
+        data=data,
+        topicIDs=[topic],
+        from_id=pubsub.my_id.to_bytes(),
+        seqno=number.to_bytes(8, "big"),
+    )
+    message.signature = pubsub.sign_key.sign(b"libp2p-pubsub:" + message.SerializeToString())
+    return message
+
+
+async def open_gossip(attacker: Network, victim_id: str) -> Any:
+    """Open a gossip stream beside the one that the library keeps; `write` takes frames."""
+    stream = await attacker._opener.open(victim_id, "/meshsub/1.1.0", max_frame_bytes=1)
+    return stream._stream
+
+
+def framed(rpc: Any) -> bytes:
+    """Encode an RPC as it goes over a gossip stream."""
+    encoded: bytes = encode_varint_prefixed(rpc.SerializeToString())
+    return encoded
 
 
 async def until(holds: Callable[[], Any]) -> None:

@@ -1,8 +1,10 @@
-"""An inbound slot must be free again when its connection closes.
+"""An inbound slot must be free again when its connection closes, and strangers share the slots.
 
 The swarm takes a slot for each inbound connection and holds it, with its task, until the whole
-swarm ends: after 250 inbound connections in a process lifetime every further one is refused.
-Corrected: the handler waits for its own connection to close.
+swarm ends: after 250 inbound connections in a process lifetime every further one is refused. One
+address may take them all, and connections that never finish the handshake count like any other.
+Corrected: the handler waits for its own connection to close; `limits.Gate` decides before the
+handshake whether the address may have another one, half-open ones counted by themselves.
 """
 
 import logging
@@ -12,9 +14,32 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
 
 from validator_node.network.counters import attached
+from validator_node.network.limits import Arrival, gate_of
 from validator_node.network.upstream.patching import replace
 
 log = logging.getLogger(__name__)
+
+
+def _ip_of(read_write_closer: Any) -> str:
+    """Return the remote address; the library knows it for IPv4 only."""
+    try:
+        return str(read_write_closer.stream.socket.getpeername()[0])
+    except (AttributeError, OSError):  # gone already, or no socket
+        return ""
+
+
+async def _serve(swarm: Swarm, arrival: Arrival, read_write_closer: Any, maddr: Any) -> None:
+    raw = RawConnection(read_write_closer, False)
+    try:
+        muxed: Any = await swarm.upgrade_inbound_raw_conn(raw, maddr)
+        if arrival.established():
+            await muxed.event_closed.wait()
+        else:
+            await muxed.close()
+    except Exception as error:
+        attached(swarm).count("refused", "inbound_connection")
+        log.debug("inbound connection of %s failed: %r", arrival.group, error)
+    # Returning lets the listener close the socket, whichever way we came here.
 
 
 def _handler(_: Any) -> Any:
@@ -27,18 +52,18 @@ def _handler(_: Any) -> Any:
             attached(self).count("refused", "connection_gate")
             await read_write_closer.close()
             return
-        raw = RawConnection(read_write_closer, False)
+        arrival = gate_of(self).arrive(_ip_of(read_write_closer))
+        if arrival is None:
+            await read_write_closer.close()
+            return
         try:
-            muxed: Any = await self.upgrade_inbound_raw_conn(raw, maddr)
-            await muxed.event_closed.wait()
-        except Exception as error:
-            attached(self).count("refused", "inbound_connection")
-            log.debug("inbound connection from %s failed: %r", remote, error)
-        # Returning lets the listener close the socket, whichever way we came here.
+            await _serve(self, arrival, read_write_closer, maddr)
+        finally:
+            arrival.end()
 
     return _do_handle_inbound_connection
 
 
 def apply() -> None:
-    """Hold an inbound slot only as long as its connection lives."""
+    """Hold an inbound slot only as long as its connection lives, and share the slots out."""
     replace(__name__, Swarm, "_do_handle_inbound_connection", _handler)

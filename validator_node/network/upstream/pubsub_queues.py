@@ -2,7 +2,8 @@
 
 Both the subscription channel and the outbound queue of a peer hold 32 entries, and what overflows
 is dropped with at most a log line. Corrected: 1,024 delivered messages, 512 outbound RPCs and
-8 MiB a peer (the bytes bound memory: one RPC may be 1 MiB); every drop is counted.
+8 MiB a peer (the bytes bound memory: one RPC may be 1 MiB); what waits for slow peers is bounded in
+total as well; every drop is counted.
 """
 
 from typing import Any
@@ -13,11 +14,13 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.rpc_queue import PriorityQueue, RpcQueue
 
 from validator_node.network.counters import attach, attached
+from validator_node.network.limits import gate_of, install
 from validator_node.network.upstream.patching import replace
 
 SUBSCRIPTION_CAPACITY = 1_024
 OUTBOUND_CAPACITY = 512
 OUTBOUND_BYTES = 8 * 1024 * 1024
+SLOW_BYTES = 256 * 1024
 
 
 def _queue_initialiser(original: Any) -> Any:
@@ -49,9 +52,24 @@ def _pop(original: Any) -> Any:
     return pop
 
 
+def held_bytes(queue: RpcQueue) -> int:
+    """Return the bytes that wait in a peer's queue."""
+    held: int = getattr(queue._queue, "_held_bytes", 0)
+    return held
+
+
+def _has_room(queue: Any) -> bool:
+    """Look at all queues when one is slow: adding them up costs a peer's queue 0.2 us each."""
+    everyone = getattr(queue, "_all_queues", None)
+    if everyone is None or held_bytes(queue) < SLOW_BYTES:
+        return True
+    limit: int = gate_of(queue).limits.gossip_outbound_bytes
+    return sum(map(held_bytes, everyone.values())) < limit
+
+
 def _counting_push(original: Any) -> Any:
     def push(self: Any, rpc: Any, priority: bool = False) -> bool:
-        pushed: bool = original(self, rpc, priority)
+        pushed: bool = _has_room(self) and original(self, rpc, priority)
         if not pushed and not self.closed:
             attached(self).count("dropped", "gossip_outbound")
         return pushed
@@ -65,6 +83,8 @@ def _handle_new_peer(original: Any) -> Any:
         queue = self.peer_queues.get(peer_id)
         if queue is not None:
             attach(queue, attached(self))
+            install(queue, gate_of(self))
+            queue._all_queues = self.peer_queues
 
     return _handle_new_peer
 

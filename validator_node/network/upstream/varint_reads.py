@@ -2,19 +2,26 @@
 
 The stock reader takes the length prefix with one read a byte; each read passes two locks and, in
 stock Yamux, sends a window update. Corrected: up to 64 KiB at a time into a buffer that stays with
-the stream, which after negotiation has no other reader.
+the stream, which after negotiation has no other reader. An RPC once begun has to end: a peer that
+sends a byte a minute would hold its piece of one for ever.
 """
 
 from typing import Any, Final
 
 import libp2p.pubsub.pubsub as pubsub_module
+import trio
 from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import IncompleteReadError, MessageTooLarge
 
+from validator_node.network.limits import gate_of
 from validator_node.network.upstream.patching import replace
 
 _READ_BYTES: Final = 64 * 1024
 _MAX_VARINT_BYTES: Final = 10
+
+
+class SlowRpcError(ParseError):
+    """A gossip RPC was begun and not finished in its time."""
 
 
 def _length(buffer: bytearray) -> tuple[int, int] | None:
@@ -36,19 +43,29 @@ async def _fill(reader: Any, buffer: bytearray) -> None:
     buffer.extend(data)
 
 
+async def _message(reader: Any, buffer: bytearray, max_length: int) -> bytes:
+    while (prefix := _length(buffer)) is None:
+        await _fill(reader, buffer)
+    size, used = prefix
+    if size > max_length:
+        raise MessageTooLarge(f"gossip RPC of {size} bytes, at most {max_length} are allowed")
+    while len(buffer) < used + size:
+        await _fill(reader, buffer)
+    message = bytes(memoryview(buffer)[used : used + size])
+    del buffer[: used + size]
+    return message
+
+
 def _read(_: Any) -> Any:
     async def read_varint_prefixed_bytes_limited(reader: Any, max_length: int) -> bytes:
         buffer: bytearray = reader.__dict__.setdefault("_read_ahead", bytearray())
-        while (prefix := _length(buffer)) is None:
+        if not buffer:
             await _fill(reader, buffer)
-        size, used = prefix
-        if size > max_length:
-            raise MessageTooLarge(f"gossip RPC of {size} bytes, at most {max_length} are allowed")
-        while len(buffer) < used + size:
-            await _fill(reader, buffer)
-        message = bytes(memoryview(buffer)[used : used + size])
-        del buffer[: used + size]
-        return message
+        # Streams of the library have a connection, and that a swarm with our limits.
+        swarm = getattr(getattr(reader, "muxed_conn", reader), "swarm", reader)
+        with trio.move_on_after(gate_of(swarm).limits.frame_s):
+            return await _message(reader, buffer, max_length)
+        raise SlowRpcError(f"{len(buffer)} bytes of a gossip RPC, and no more in its time")
 
     return read_varint_prefixed_bytes_limited
 

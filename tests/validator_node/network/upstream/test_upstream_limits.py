@@ -19,8 +19,10 @@ from libp2p.transport.exceptions import OpenConnectionError
 
 from tests.validator_node.network.support import config, nodes, uncorrected
 from validator_node.network import open_network
-from validator_node.network.counters import Counters, attach
+from validator_node.network.counters import PROCESS, Counters, attach
 from validator_node.network.host import make_host
+from validator_node.network.limits import Gate, Limits
+from validator_node.network.scores import Scores
 from validator_node.network.upstream import (
     CORRECTIONS,
     apply_all,
@@ -115,7 +117,9 @@ async def test_a_full_subscription_is_counted() -> None:
 
 
 async def first_sequence_number() -> int:
-    host = make_host(bytes(32), "127.0.0.1", 0, Counters())
+    host = make_host(
+        bytes(32), "127.0.0.1", 0, Gate(Limits(), Scores(trio.current_time, PROCESS), PROCESS)
+    )
     pubsub = Pubsub(host, GossipSub([PROTOCOL_ID_V11], 6, 4, 8))
     return int.from_bytes(pubsub._next_seqno(), "big")
 

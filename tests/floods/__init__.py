@@ -1,0 +1,1 @@
+"""One hostile stranger against running nodes: `python -m tests.floods --help`."""

@@ -1,0 +1,212 @@
+"""Reading gossip RPCs, within the budgets of the peer that sends them.
+
+Rules: a peer has two inbound gossip streams at most, of a third the oldest is reset (after a lost
+connection the new one may come before the old one's end); what it sends faster than `Limits` allow
+is read more slowly, which holds its writer back and loses nothing; messages for topics nobody here
+joined are dropped unchecked; at most `IN_CHECK_PER_STREAM` of its messages are being checked at a
+time. Control messages are cut down to what an honest router sends before the library sees them: it
+keeps a back-off for any topic that a PRUNE names, dials any peer named there, and answers one IWANT
+with every message it asks for, as often as it asks.
+"""
+
+from collections import Counter
+from typing import Any, Final
+
+import libp2p.pubsub.pubsub as pubsub_module
+import trio
+from google.protobuf.message import DecodeError
+from libp2p.exceptions import ParseError
+from libp2p.io.exceptions import IOException, MessageTooLarge
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.utils import safe_bytes_from_hex
+
+from validator_node.network.limits import Gate, Rate, frames_of
+from validator_node.network.upstream.varint_reads import SlowRpcError
+
+STREAMS_PER_PEER: Final = 2
+IN_CHECK_PER_STREAM: Final = 32
+MAX_ENTRIES: Final = 5_000
+MAX_IDS: Final = 1_000
+MAX_GRAFTS: Final = 32
+MAX_BACK_OFF_S: Final = 3_600
+IWANT_BYTES: Final = 1_048_576
+IWANT_REPEATS: Final = 3
+PAUSE_S: Final = 5.0
+
+
+class _Reading:
+    """One inbound gossip stream."""
+
+    def __init__(self, stream: Any, gate: Gate) -> None:
+        limits = gate.limits
+        self.stream = stream
+        self.identity = stream.muxed_conn.peer_id
+        self.peer_id = str(self.identity)
+        self.bytes = Rate(limits.gossip_bytes_per_s, trio.current_time)
+        self.entries = Rate(limits.gossip_messages_per_s, trio.current_time)
+        self.in_check = trio.Semaphore(IN_CHECK_PER_STREAM)
+        self.wanted: Counter[bytes] = Counter()
+        self.scope = trio.CancelScope()
+
+
+class InboundGossip:
+    """Reads the gossip streams of every peer on behalf of one Pubsub."""
+
+    def __init__(self, pubsub: Any, gate: Gate, *, max_rpc_bytes: int) -> None:
+        self._pubsub = pubsub
+        self._gate = gate
+        self._max_rpc_bytes = max_rpc_bytes
+        self._in_check = trio.Semaphore(gate.limits.gossip_in_check)
+        self._streams: dict[str, list[_Reading]] = {}
+
+    async def read(self, stream: Any) -> None:
+        """Read one inbound stream until it ends; errors of its peer are charged."""
+        reading = _Reading(stream, self._gate)
+        streams = self._streams.setdefault(reading.peer_id, [])
+        if len(streams) >= STREAMS_PER_PEER:
+            self._gate.counters.count("reset", "gossip_streams")
+            streams.pop(0).scope.cancel()
+        streams.append(reading)
+        frames = frames_of(stream.muxed_conn)
+        frames[id(stream)] = stream.__dict__.setdefault("_read_ahead", bytearray())
+        try:
+            with reading.scope:
+                await self._read_all(reading)
+            if reading.scope.cancelled_caught:
+                await stream.reset()
+        finally:
+            frames.pop(id(stream), None)
+            if reading in streams:
+                streams.remove(reading)
+            if not streams and self._streams.get(reading.peer_id) is streams:
+                del self._streams[reading.peer_id]
+
+    async def _read_all(self, reading: _Reading) -> None:
+        try:
+            while self._pubsub.manager.is_running:
+                await self._read_one(reading)
+        except MessageTooLarge:
+            await self._cut(reading, "gossip_too_large")
+        except SlowRpcError:
+            await self._cut(reading, "slow_frame")
+        except (ParseError, DecodeError):
+            self._gate.scores.charge(reading.peer_id, "gossip_malformed")
+            raise
+        except IOException:  # the stream or its connection ended
+            return
+
+    async def _cut(self, reading: _Reading, reason: str) -> None:
+        self._gate.counters.count("reset", reason)
+        self._gate.scores.charge(reading.peer_id, reason)
+        await reading.stream.reset()
+        self._pubsub._handle_dead_peer(reading.identity)
+
+    async def _read_one(self, reading: _Reading) -> None:
+        # Looked up at each call: a correction replaces it.
+        read: Any = pubsub_module.read_varint_prefixed_bytes_limited
+        data: bytes = await read(reading.stream, self._max_rpc_bytes)
+        rpc: Any = rpc_pb2.RPC()
+        rpc.ParseFromString(data)
+        entries = self._entries(rpc)
+        if not pubsub_module.maybe_consume_signed_record(rpc, self._pubsub.host, reading.identity):
+            self._refuse(reading, "gossip_malformed")
+        elif entries > MAX_ENTRIES:
+            self._refuse(reading, "gossip_overflow")
+        else:
+            await self._take(reading, rpc)
+        del rpc
+        await self._pace(reading, len(data), entries)
+
+    def _refuse(self, reading: _Reading, reason: str) -> None:
+        self._gate.counters.count("refused", reason)
+        self._gate.scores.charge(reading.peer_id, reason)
+
+    def _entries(self, rpc: Any) -> int:
+        control = rpc.control
+        lists = (control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
+        return len(rpc.publish) + len(rpc.subscriptions) + sum(map(len, lists))
+
+    async def _pace(self, reading: _Reading, size: int, entries: int) -> None:
+        """Let a peer that is too fast wait; a burst costs it time, a flood its score."""
+        owed = max(reading.bytes.owe(size), reading.entries.owe(1 + entries))
+        while owed > 0:
+            pause = min(owed, PAUSE_S)
+            self._gate.counters.count("refused", "gossip_throttled")
+            self._gate.scores.charge(reading.peer_id, "gossip_throttled", 5.0 * pause)
+            await trio.sleep(pause)
+            owed -= pause
+
+    async def _take(self, reading: _Reading, rpc: Any) -> None:
+        for message in rpc.publish:
+            await self._take_message(reading, message)
+        for subscription in rpc.subscriptions:
+            self._pubsub.handle_subscription(reading.identity, subscription)
+        if rpc.HasField("control"):
+            self._cut_down(reading, rpc.control)
+            await self._pubsub.router.handle_rpc(rpc, reading.identity)
+
+    async def _take_message(self, reading: _Reading, message: Any) -> None:
+        pubsub = self._pubsub
+        if not pubsub._is_subscribed_to_msg(message):
+            self._refuse(reading, "gossip_unknown_topic")
+            return
+        if pubsub.is_known(message):
+            return
+        await reading.in_check.acquire()
+        try:
+            await self._in_check.acquire()
+        except trio.Cancelled:
+            reading.in_check.release()
+            raise
+        if pubsub.manager.is_running:
+            pubsub.manager.run_task(self._check, reading, message)
+
+    async def _check(self, reading: _Reading, message: Any) -> None:
+        try:
+            await self._pubsub.push_msg(reading.identity, message)
+        finally:
+            self._in_check.release()
+            reading.in_check.release()
+
+    def _cut_down(self, reading: _Reading, control: Any) -> None:
+        """Leave of a control message what an honest router of v1.1 sends."""
+        mesh = self._pubsub.router.mesh
+        control.ClearField("idontwant")
+        room = MAX_IDS
+        for ihave in control.ihave:
+            del ihave.messageIDs[room if ihave.topicID in mesh else 0 :]
+            room -= len(ihave.messageIDs)
+        _keep(control.ihave, lambda ihave: len(ihave.messageIDs) > 0)
+        self._cut_wanted(reading, control)
+        _keep(control.iwant, lambda iwant: len(iwant.messageIDs) > 0)
+        del control.graft[MAX_GRAFTS:]
+        _keep(control.prune, lambda prune: prune.topicID in mesh)
+        for prune in control.prune:
+            prune.ClearField("peers")  # discovery decides whom to dial
+            prune.backoff = min(prune.backoff, MAX_BACK_OFF_S)
+
+    def _cut_wanted(self, reading: _Reading, control: Any) -> None:
+        cache, size = self._pubsub.router.mcache.msgs, 0
+        for iwant in control.iwant:
+            kept = []
+            for wanted in dict.fromkeys(iwant.messageIDs):
+                message = cache.get(safe_bytes_from_hex(wanted))
+                if message is None or reading.wanted[wanted] >= IWANT_REPEATS:
+                    continue
+                size += message.ByteSize()
+                if size > IWANT_BYTES:
+                    self._gate.counters.count("refused", "gossip_iwant")
+                    break
+                reading.wanted[wanted] += 1
+                kept.append(wanted)
+            del iwant.messageIDs[:]
+            iwant.messageIDs.extend(kept)
+        if len(reading.wanted) > MAX_ENTRIES:
+            reading.wanted.clear()
+
+
+def _keep(entries: Any, wanted: Any) -> None:
+    kept = [entry for entry in entries if wanted(entry)]
+    if len(kept) < len(entries):
+        del entries[:]
+        entries.extend(kept)

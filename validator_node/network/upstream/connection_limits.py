@@ -1,0 +1,38 @@
+"""A banned peer has no connection, and no peer has more than a few.
+
+The swarm knows no bans of peers, and trims a peer's surplus connections only when they are 20 s
+old: until then one peer may open as many as there are slots. Corrected: a connection is refused,
+whoever dialled it, as soon as the handshake has told whose it is.
+"""
+
+from typing import Any, Final
+
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+
+from validator_node.network.deadline import shielded
+from validator_node.network.limits import gate_of
+from validator_node.network.upstream.patching import replace
+
+CLOSE_S: Final = 2.0
+
+
+def _add(original: Any) -> Any:
+    async def add_conn(self: Swarm, muxed_conn: Any, direction: str = "unknown") -> Any:
+        gate = gate_of(self)
+        peer_id = muxed_conn.peer_id
+        open_now = sum(not c.is_closed for c in self.connections.get(peer_id, ()))
+        reason = gate.why_refused(str(peer_id), open_now)
+        if reason is not None:
+            gate.counters.count("refused", reason)
+            with shielded(CLOSE_S):
+                await muxed_conn.close()
+            raise SwarmException(f"connection to {peer_id} refused: {reason}")
+        return await original(self, muxed_conn, direction=direction)
+
+    return add_conn
+
+
+def apply() -> None:
+    """Refuse connections of banned peers, and those beyond a peer's share."""
+    replace(__name__, Swarm, "add_conn", _add)
