@@ -1,7 +1,9 @@
 """Which peer is which validator: node records, exchanged as the first frame of each link.
 
 A link is admitted only if the record is signed by a hotkey of the validator set, names that
-validator's consensus key, and names the peer id that Noise authenticated on this connection.
+validator's consensus key, and names the peer id that Noise authenticated on this connection. Only
+that makes a peer a validator's: a record that reaches us otherwise (see `discovery`) may name
+anybody's peer id.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ class Peers:
         signed.verify(self._network_id)
         known = self._records.get(index)
         if known is not None and known.record.sequence > record.sequence:
+            # A clock that was set back makes older records; its peer proves itself all the same.
+            if known.record.peer_id == peer_id:
+                return index
             raise ProtocolError(f"an older record of validator {index}")
         if known is not None:
             self._index_of.pop(known.record.peer_id, None)

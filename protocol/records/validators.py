@@ -3,6 +3,7 @@
 The validator set lists (hotkey, consensus key, voting weight) in a fixed order; a validator's place
 in it is its index, and the set's hash is part of every vote's signed bytes. A node record binds a
 hotkey to its consensus key, its libp2p key and its addresses; the newest sequence number wins.
+Nodes ask each other for a sample of the records they hold.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from protocol.envelope import RecordKind, record_payload
 from protocol.identity import verify_hotkey
 
 MAX_VALIDATORS = 256
+MAX_EXCHANGED = 32
+"""Node records in one reply."""
 
 
 class Validator(Record):
@@ -64,3 +67,16 @@ class SignedNodeRecord(Record):
         """Raise `SignatureError` unless the hotkey signed this record for this network."""
         payload = record_payload(RecordKind.NODE_RECORD, network_id, digest_of(self.record))
         verify_hotkey(self.record.hotkey, payload, self.signature)
+
+
+class PeerExchangeRequest(Record):
+    """Asks for node records."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_EXCHANGED)]
+    """How many the asker takes at most."""
+
+
+class PeerExchangeReply(Record):
+    """The replier's own record, and a sample of those it holds; none if it is asked too often."""
+
+    records: Annotated[tuple[SignedNodeRecord, ...], Meta(max_length=MAX_EXCHANGED)]

@@ -35,6 +35,17 @@ def test_a_newer_record_moves_a_validator(peers: Peers) -> None:
     assert (peers.index("old"), peers.index("new")) == (None, 0)
 
 
+def test_a_peer_proves_itself_even_with_an_older_record(peers: Peers) -> None:
+    """Its clock was set back before it restarted."""
+    peers.introduce("peer", encode(WORLD.node_record(0, "peer", sequence=2)))
+    older = encode(WORLD.node_record(0, "peer", sequence=1))
+    assert peers.introduce("peer", older) == 0
+    assert (peers.index("peer"), peers.peer_id(0)) == (0, "peer")
+    forged = replaced(WORLD.node_record(0, "peer", sequence=1), signature=bytes(64))
+    with pytest.raises(SignatureError):
+        peers.introduce("peer", encode(forged))
+
+
 def test_the_same_record_again_is_fine(peers: Peers) -> None:
     record = encode(WORLD.node_record(0, "peer", sequence=1))
     assert peers.introduce("peer", record) == peers.introduce("peer", record) == 0
