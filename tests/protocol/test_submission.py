@@ -88,6 +88,23 @@ def test_a_body_must_be_the_one_that_was_signed() -> None:
         lies_about_size.check_body()
 
 
+def test_only_a_long_body_travels_by_hash() -> None:
+    long = PostedSubmission(signed=WORLD.signed(bytes(MAX_INLINE_BODY_BYTES + 1)), body=b"")
+    assert long.travels_by_hash
+    long.check_body()
+    assert decode(PostedSubmission, encode(long)) == long
+    short = PostedSubmission(signed=WORLD.signed(bytes(MAX_INLINE_BODY_BYTES)), body=b"")
+    assert not short.travels_by_hash
+    with pytest.raises(ProofError, match="0 bytes, 4096 were signed"):
+        short.check_body()
+    # A part of a long body is no body.
+    with pytest.raises(ProofError, match="1 bytes, 4097 were signed"):
+        replaced(long, body=b"\0").check_body()
+    empty = WORLD.posted(b"")
+    assert not empty.travels_by_hash
+    empty.check_body()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
