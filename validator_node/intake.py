@@ -4,35 +4,45 @@ Rules:
 1. The topic validator decides before the message is forwarded. A message is all or nothing: one
    malformed, foreign, unsigned, unregistered, oversized or expired submission refuses all of it,
    and so does a message that holds nothing new. Each refusal is counted by reason.
-2. Cheap checks come first; a signature is verified only for what everything else would admit. A bad
-   one is charged to the peer that forwarded it, which is not heard again for a while once it has
-   used up its patience; the hotkey's rate is charged only for what it signed, so that nobody can
-   use up another's.
-3. What passed waits in a bounded queue until the state has admitted it. To spare the network four
+2. Cheap checks come first; a signature is verified only for what everything else would admit. What
+   no honest peer forwards (no message at all, a bad signature, a wrong body) is *rejected*, which
+   is charged to the peer that brought it; anything else that is not taken is merely ignored. The
+   hotkey's rate is charged only for what it signed, so that nobody can use up another's.
+3. A body of more than a few kilobytes travels by hash. Its submission is judged and forwarded at
+   once and then awaits its body (`blobs.awaited`); it costs its hotkey's rate more, by its size.
+   Only a submission whose verified body this node holds goes on to rule 4.
+4. What passed waits in a bounded queue until the state has admitted it. To spare the network four
    copies of each admission, validators take turns: submission i is admitted at once by validator
    i mod n, by the next one `TURN_S` later if it is still unadmitted, and so on.
-4. Why a submission was refused is remembered (bounded) so that its miner can be told.
+5. Why a submission was refused is remembered (bounded) so that its miner can be told.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
 from protocol.codec import decode
 from protocol.errors import ProofError, ProtocolError
+from protocol.records.blob import MAX_CHUNK_BYTES
 from protocol.records.submission import (
+    MAX_BODY_BYTES,
     PostedSubmission,
+    SignedSubmission,
     Submission,
     SubmissionMessage,
     submission_topic,
 )
 from registry.access import challenges
 from registry.submissions import why_inadmissible
+from storage.errors import BlobDamagedError
 from validator_node.batch_check import Checker
-from validator_node.rate import Budget
+from validator_node.blobs.awaited import AwaitedBodies, BodyCallbacks
+from validator_node.blobs.fetcher import BlobFetcher
+from validator_node.network.gossip import CheckAnswer
+from validator_node.rate import BURST_S, Budget
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 
@@ -40,8 +50,6 @@ MAX_MESSAGE_BYTES = 262_144
 TURN_S = 1.0
 TICK_S = 0.25
 REMEMBERED_REFUSALS = 4096
-FORGERIES_PER_SECOND = 5.0
-"""Messages with a bad form, body or signature that one forwarding peer may bring."""
 _FORGED = frozenset({"bad_signature", "body_mismatch", "wrong_network"})
 
 
@@ -66,19 +74,41 @@ class Intake:
         now: Callable[[], float],
         submissions_per_second: float,
         max_pending: int,
+        fetcher: BlobFetcher | None = None,
+        validators: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        """Make an intake that takes `max_pending` submissions.
+
+        Without a `fetcher` it takes only what travels inline. `validators` returns the peer ids
+        that may hold a body.
+        """
         self._store = store
         self._checker = checker
         self._speaker = speaker
         self._me = me
         self._now = now
         self._budget = Budget(submissions_per_second, now)
-        self._patience = Budget(FORGERIES_PER_SECOND, now)
         self._max_pending = max_pending
-        self._waiting: dict[bytes, tuple[PostedSubmission, float]] = {}
+        self._rate = submissions_per_second
+        self._waiting: dict[bytes, tuple[SignedSubmission, float]] = {}
+        self.awaited = None if fetcher is None else self._await_bodies(fetcher, validators)
         self._refusals: OrderedDict[bytes, str] = OrderedDict()
         self.refused: Counter[str] = Counter()
         self.accepted = 0
+
+    def _await_bodies(
+        self, fetcher: BlobFetcher, validators: Callable[[], Iterable[str]]
+    ) -> AwaitedBodies:
+        callbacks = BodyCallbacks(
+            validators=validators,
+            has=self._has_body,
+            keep=self._store.put_body,
+            on_here=self._on_body,
+            on_unavailable=lambda posted: self._refuse(
+                posted.signed.submission, "body_unavailable"
+            ),
+        )
+        return AwaitedBodies(fetcher, callbacks, self._now)
 
     def begin_epoch(self, me: int | None) -> None:
         """Take this node's turns by its index in a new epoch's set."""
@@ -95,24 +125,28 @@ class Intake:
         """Return whether a submission waits here to be admitted."""
         return submission_id in self._waiting
 
+    def is_fetching(self, submission_id: bytes) -> bool:
+        """Return whether a submission waits here for its body."""
+        return self.awaited is not None and submission_id in self.awaited
+
+    def on_delivered(self, message: bytes, author: str) -> None:
+        """Learn who published a message that `check` has passed: it may be asked for bodies."""
+        if self.awaited is not None:
+            self.awaited.note_author(message, author)
+
     def topics(self) -> list[str]:
         """Return the gossip topics of the active challenges."""
         network_id = self._store.genesis.network_id
         active = challenges(self._store.tree.view())
         return [submission_topic(network_id, entry.challenge_id) for entry in active]
 
-    def check(self, topic: str, data: bytes, peer_id: str) -> bool:
-        """Judge a gossip message from a peer (rule 1); True takes it in and forwards it."""
-        peer = peer_id.encode()
-        if self._patience.level(peer) < 1:
-            self.refused["peer_limited"] += 1
-            return False
+    def check(self, topic: str, data: bytes, peer_id: str) -> CheckAnswer:
+        """Judge a gossip message from a peer (rule 1); what is accepted is taken in."""
         try:
             message = decode(SubmissionMessage, data, limit_bytes=MAX_MESSAGE_BYTES)
         except ProtocolError as error:
             self.refused[error.reason] += 1
-            self._patience.spend(peer)
-            return False
+            return CheckAnswer.REJECT
         fresh: dict[bytes, PostedSubmission] = {}
         for posted in message.posted:
             submission = posted.signed.submission
@@ -121,14 +155,19 @@ class Intake:
             except RefusedError as refusal:
                 self._refuse(submission, refusal.reason)
                 if refusal.reason in _FORGED:
-                    self._patience.spend(peer)
+                    return CheckAnswer.REJECT
                 if refusal.reason != "duplicate":
-                    return False
+                    return CheckAnswer.IGNORE
             else:
                 fresh[submission.submission_id] = posted
         for posted in fresh.values():
-            self._take(posted)
-        return bool(fresh)
+            if posted.travels_by_hash and self.awaited is not None:
+                self.awaited.add(posted, data, peer_id)
+                self._refusals.pop(posted.signed.submission.submission_id, None)
+            else:
+                self._store.put_body(posted.signed.submission.body_hash, posted.body)
+                self._take(posted.signed)
+        return CheckAnswer.ACCEPT if fresh else CheckAnswer.IGNORE
 
     def _check_one(
         self, topic: str, posted: PostedSubmission, fresh: dict[bytes, PostedSubmission]
@@ -140,14 +179,17 @@ class Intake:
         if topic != submission_topic(network_id, submission.challenge_id):
             raise RefusedError("wrong_topic")
         submission_id = submission.submission_id
-        if submission_id in self._waiting or submission_id in fresh:
+        known = self.is_waiting(submission_id) or self.is_fetching(submission_id)
+        if known or submission_id in fresh:
             raise RefusedError("duplicate")
         reason = why_inadmissible(self._store.tree.view(), submission)
         if reason is not None:
             raise RefusedError(reason)
-        if len(self._waiting) + len(fresh) >= self._max_pending:
-            raise RefusedError("busy")
-        if self._budget.level(submission.hotkey) < 1:
+        if submission.body_size > MAX_BODY_BYTES:
+            raise RefusedError("too_large")
+        self._check_room(posted, fresh)
+        cost = self._cost(posted)
+        if self._budget.level(submission.hotkey) < cost:
             raise RefusedError("rate_limited")
         try:
             posted.check_body()
@@ -156,7 +198,26 @@ class Intake:
             raise RefusedError("body_mismatch") from error
         except ProtocolError as error:
             raise RefusedError(error.reason) from error
-        self._budget.spend(submission.hotkey)
+        self._budget.spend(submission.hotkey, cost)
+
+    def _cost(self, posted: PostedSubmission) -> float:
+        """Return what a submission takes from its hotkey's rate (rule 3), never more than all."""
+        if not posted.travels_by_hash:
+            return 1.0
+        cost = 1.0 + posted.signed.submission.body_size / MAX_CHUNK_BYTES
+        return min(cost, self._rate * BURST_S)
+
+    def _check_room(self, posted: PostedSubmission, fresh: dict[bytes, PostedSubmission]) -> None:
+        fetching = 0 if self.awaited is None else len(self.awaited)
+        if len(self._waiting) + fetching + len(fresh) >= self._max_pending:
+            raise RefusedError("busy")
+        if not posted.travels_by_hash:
+            return
+        if self.awaited is None:
+            raise RefusedError("body_unavailable")
+        absent = [other for other in (*fresh.values(), posted) if other.travels_by_hash]
+        if not self.awaited.has_room_for([other.signed.submission for other in absent]):
+            raise RefusedError("busy")
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         self.refused[reason] += 1
@@ -166,35 +227,58 @@ class Intake:
         if len(self._refusals) > REMEMBERED_REFUSALS:
             self._refusals.popitem(last=False)
 
-    def _take(self, posted: PostedSubmission) -> None:
-        submission = posted.signed.submission
-        submission_id = submission.submission_id
-        self._store.put_body(submission.body_hash, posted.body)
+    def _has_body(self, submission: Submission) -> bool:
+        try:
+            body = self._store.body(submission.body_hash)
+        except BlobDamagedError:
+            return False  # what is fetched replaces it
+        return body is not None and len(body) == submission.body_size
+
+    def _on_body(self, posted: PostedSubmission) -> None:
+        """Let a submission go on whose body has come."""
+        reason = why_inadmissible(self._store.tree.view(), posted.signed.submission)
+        if reason is None:
+            self._take(posted.signed)
+        elif reason != "duplicate":
+            self._refuse(posted.signed.submission, reason)
+
+    def _take(self, signed: SignedSubmission) -> None:
+        """Queue a submission whose body is in the store."""
+        submission_id = signed.submission.submission_id
         size = len(self._store.voters)
         turn = size if self._me is None else (self._me - submission_id[0]) % size
         due = self._now() + (turn or size) * TURN_S  # turn 0 speaks below, and again a round later
-        self._waiting[submission_id] = (posted, due)
+        self._waiting[submission_id] = (signed, due)
         self._refusals.pop(submission_id, None)
         self.accepted += 1
         if turn == 0:
-            self._speaker.add(posted.signed)
+            self._speaker.add(signed)
 
     def on_admitted(self, submission_id: bytes) -> None:
         """Forget a submission that the state has admitted or ended."""
         self._waiting.pop(submission_id, None)
+        if self.awaited is not None:
+            self.awaited.withdraw(submission_id)
         self._speaker.drop("admit", submission_id)
 
     async def run(self) -> None:
-        """Admit what the validators before us have left waiting (rule 3)."""
+        """Admit what waits, and fetch the bodies that are awaited, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_turns)
+            if self.awaited is not None:
+                nursery.start_soon(self.awaited.run)
+
+    async def _take_turns(self) -> None:
+        """Admit what the validators before us have left waiting (rule 4)."""
         while True:
             await trio.sleep(TICK_S)
             now = self._now()
             view = self._store.tree.view()
-            for submission_id, (posted, due) in list(self._waiting.items()):
+            for submission_id, (signed, due) in list(self._waiting.items()):
                 if due > now:
                     continue
-                if why_inadmissible(view, posted.signed.submission) is not None:
+                if why_inadmissible(view, signed.submission) is not None:
                     self.on_admitted(submission_id)
                     continue
-                self._waiting[submission_id] = (posted, now + len(self._store.voters) * TURN_S)
-                self._speaker.add(posted.signed)
+                self._waiting[submission_id] = (signed, now + len(self._store.voters) * TURN_S)
+                self._speaker.add(signed)

@@ -1,7 +1,8 @@
 """A miner: makes real payloads for the example challenges, signs and publishes them.
 
-It speaks only the public protocol: gossip to publish, a stream to read status and receipts. Miners'
-libp2p identities mean nothing, so it makes a new one each time it starts.
+It speaks only the public protocol: gossip to publish, streams to read status and receipts and to
+hand out the bodies that are too long for gossip, until they are taken (`Offers`). Miners' libp2p
+identities mean nothing, so it makes a new one each time it starts.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from protocol.errors import ProtocolError
 from protocol.identity import Hotkey, verify_consensus
 from protocol.records.genesis import Genesis
 from protocol.records.submission import (
+    MAX_INLINE_BODY_BYTES,
     PostedSubmission,
     SignedSubmission,
     Submission,
     SubmissionMessage,
     submission_topic,
 )
+from validator_node.blobs.offers import Offers
+from validator_node.blobs.service import BlobService
+from validator_node.errors import ConfigError
 from validator_node.network.errors import NetworkError
 from validator_node.network.network import Network, NetworkConfig, open_network
 from validator_node.queries import (
@@ -41,6 +46,15 @@ from validator_node.queries import (
 DEADLINE_S = 10.0
 EPOCHS_VALID = 1
 """A submission may be admitted in this many epochs after the one in which it was made."""
+LARGE_EVERY = 4
+"""One body in this many is made `body_bytes` long."""
+OFFER_POLL_S = 0.5
+OFFER_DEADLINE_S = 60.0
+"""How long a body is handed out, at most."""
+LAST_OFFERS_S = 5.0
+"""How long a miner that is told to stop goes on handing out what is not taken."""
+TAKEN = frozenset({"pending", "uncertified", "ended", "refused"})
+"""States of a submission whose body the validators can get from each other, or do not want."""
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +73,9 @@ class MinerConfig:
     """Pause between two messages."""
     listen_host: str
     report: Path
+    body_bytes: int = 0
+    """The length to which every fourth body is filled up, in the challenges that allow it; 0:
+    none is. What is filled up is no valid answer any more and scores nothing."""
 
 
 @dataclass
@@ -81,15 +98,26 @@ class Miner:
         self._config = config
         self._hotkey = Hotkey(config.seed)
         self._attempts: dict[str, int] = {}
+        self._offers = Offers()
+        self._taken = trio.Event()
+        self._limits = {
+            entry.challenge_id: entry.policy.max_input_bytes for entry in config.genesis.challenges
+        }
+        if config.body_bytes > max(self._limits.values(), default=0):
+            raise ConfigError(
+                f"body_bytes is {config.body_bytes}: no challenge takes more than "
+                f"{max(self._limits.values(), default=0)} bytes (max_input_bytes)"
+            )
         self.report = MinerReport(hotkey=self._hotkey.address)
 
-    def make(self, challenge_id: str, epoch: int) -> PostedSubmission:
-        """Return the next signed submission for a challenge."""
+    def make(self, challenge_id: str, epoch: int) -> tuple[PostedSubmission, bytes]:
+        """Return the next signed submission for a challenge, as published, and its body."""
         attempt = self._attempts.get(challenge_id, 0)
         self._attempts[challenge_id] = attempt + 1
         # Miners start at different attempts: the same body from two of them is a copy.
         offset = int.from_bytes(sha256(self._hotkey.public_key)[:2], "big")
         body = examples.payload(challenge_id, self._config.skill, offset * 1000 + attempt)
+        body = self._filled_up(challenge_id, attempt, body)
         network_id = self._config.genesis.network_id
         submission = Submission(
             network_id=network_id,
@@ -103,7 +131,14 @@ class Miner:
         )
         payload = record_payload(RecordKind.SUBMISSION, network_id, submission.submission_id)
         signed = SignedSubmission(submission=submission, signature=self._hotkey.sign(payload))
-        return PostedSubmission(signed=signed, body=body)
+        inline = body if len(body) <= MAX_INLINE_BODY_BYTES else b""
+        return PostedSubmission(signed=signed, body=inline), body
+
+    def _filled_up(self, challenge_id: str, attempt: int, body: bytes) -> bytes:
+        length = self._config.body_bytes
+        if attempt % LARGE_EVERY or length > self._limits[challenge_id]:
+            return body
+        return body.ljust(length, b"\0")
 
     async def run(self, stop: trio.Event) -> None:
         """Publish until `stop`, then read receipts and write the report."""
@@ -115,23 +150,57 @@ class Miner:
             bootstrap=config.bootstrap,
         )
         async with open_network(network_config) as network:
+            BlobService([self._offers.body]).serve(network)
             await network.wait_connected(1)
-            names = [entry.challenge_id for entry in config.genesis.challenges]
-            turn = 0
-            while not stop.is_set():
-                await self._publish(network, names[turn % len(names)])
-                turn += 1
-                with trio.move_on_after(config.interval_s):
-                    await stop.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hand_out, network)
+                await self._publish_until(network, stop)
+                with trio.move_on_after(LAST_OFFERS_S):
+                    await self._offers_taken()
+                nursery.cancel_scope.cancel()
             await self._read_receipts(network)
         config.report.write_text(json.dumps(vars(self.report)))
+
+    async def _publish_until(self, network: Network, stop: trio.Event) -> None:
+        names = list(self._limits)
+        turn = 0
+        while not stop.is_set():
+            await self._publish(network, names[turn % len(names)])
+            turn += 1
+            with trio.move_on_after(self._config.interval_s):
+                await stop.wait()
+
+    async def _hand_out(self, network: Network) -> None:
+        """End the offers whose bodies are taken, for ever."""
+        while True:
+            await trio.sleep(OFFER_POLL_S)
+            for submission_id, since in self._offers.open():
+                overdue = trio.current_time() - since > OFFER_DEADLINE_S
+                if overdue or await self._state(network, submission_id) in TAKEN:
+                    self._offers.drop(submission_id)
+                    self._taken.set()
+                    self._taken = trio.Event()
+                if overdue:
+                    log.warning("body not taken", submission=submission_id.hex()[:16])
+
+    async def _offers_taken(self) -> None:
+        while self._offers:
+            await self._taken.wait()
+
+    async def _state(self, network: Network, submission_id: bytes) -> str:
+        try:
+            data = await self._ask(network, RECEIPT_PROTOCOL, submission_id)
+            return decode(ReceiptReply, data).state
+        except (NetworkError, ProtocolError) as error:
+            log.info("state not known", submission=submission_id.hex()[:16], reason=str(error))
+            return "unknown"
 
     async def _publish(self, network: Network, challenge_id: str) -> None:
         topic = submission_topic(self._config.genesis.network_id, challenge_id)
         try:
             status = await self._status(network)
             posted = tuple(
-                self.make(challenge_id, status.epoch) for _ in range(self._config.per_message)
+                self._made(challenge_id, status.epoch) for _ in range(self._config.per_message)
             )
             await network.publish(topic, encode(SubmissionMessage(posted=posted)))
         except NetworkError as error:
@@ -140,6 +209,14 @@ class Miner:
         for entry in posted:
             submission_id = entry.signed.submission.submission_id.hex()
             self.report.submitted[submission_id] = challenge_id
+
+    def _made(self, challenge_id: str, epoch: int) -> PostedSubmission:
+        """Make a submission, and offer its body if it travels by hash."""
+        posted, body = self.make(challenge_id, epoch)
+        if posted.travels_by_hash:
+            submission_id = posted.signed.submission.submission_id
+            self._offers.add(submission_id, body, trio.current_time())
+        return posted
 
     async def _ask(self, network: Network, protocol: str, request: bytes) -> bytes:
         """Ask the connected validators one after the other; the last one's error counts."""

@@ -4,7 +4,8 @@
 |---|---|---|
 | `/validator/1/status` | empty | `NodeStatus` |
 | `/validator/1/receipt` | submission id, 32 bytes | `ReceiptReply` |
-| `/validator/1/blob` | body hash, 32 bytes | the body, or an empty frame |
+
+Bodies and other blobs are asked for in pieces (`blobs.service`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ from validator_node.store import Store
 
 STATUS_PROTOCOL = "/validator/1/status"
 RECEIPT_PROTOCOL = "/validator/1/receipt"
-BLOB_PROTOCOL = "/validator/1/blob"
 MAX_REQUEST_BYTES = 64
 DEADLINE_S = 10.0
-MAX_BLOB_REPLY_BYTES = 1_048_576
 MAX_RECEIPT_REPLY_BYTES = 262_144
 
 
@@ -41,9 +40,10 @@ class NodeStatus(Record):
 class ReceiptReply(Record):
     """What a node knows of one submission."""
 
-    state: Literal["unknown", "refused", "waiting", "pending", "uncertified", "ended"]
-    """refused: at intake, by this node; waiting: taken in, not yet admitted; pending: admitted;
-    uncertified: ended, its state root not yet certified; ended: `receipt` holds the receipt."""
+    state: Literal["unknown", "refused", "fetching", "waiting", "pending", "uncertified", "ended"]
+    """refused: at intake, by this node; fetching: its body is on its way here; waiting: taken in,
+    not yet admitted; pending: admitted; uncertified: ended, its state root not yet certified;
+    ended: `receipt` holds the receipt."""
     reason: Annotated[str, Meta(max_length=64)]
     """Why it was refused, else empty."""
     receipt: bytes
@@ -59,11 +59,10 @@ class QueryService:
         self.view = 0
 
     def serve(self, network: Network) -> None:
-        """Register the three protocols."""
+        """Register the two protocols."""
         for protocol, handler in (
             (STATUS_PROTOCOL, self._status),
             (RECEIPT_PROTOCOL, self._receipt),
-            (BLOB_PROTOCOL, self._blob),
         ):
             network.serve(
                 protocol, handler, max_request_bytes=MAX_REQUEST_BYTES, deadline_s=DEADLINE_S
@@ -84,11 +83,6 @@ class QueryService:
     async def _receipt(self, _: str, submission_id: bytes) -> bytes:
         return encode(self.reply(submission_id))
 
-    async def _blob(self, _: str, body_hash: bytes) -> bytes:
-        if len(body_hash) != 32:
-            return b""
-        return self._store.body(body_hash) or b""
-
     def reply(self, submission_id: bytes) -> ReceiptReply:
         """Return what this node knows of a submission."""
         receipt = self._store.receipt(submission_id) if len(submission_id) == 32 else None
@@ -100,6 +94,8 @@ class QueryService:
             return ReceiptReply(state="pending", reason="", receipt=b"")
         if self._intake.is_waiting(submission_id):
             return ReceiptReply(state="waiting", reason="", receipt=b"")
+        if self._intake.is_fetching(submission_id):
+            return ReceiptReply(state="fetching", reason="", receipt=b"")
         reason = self._intake.why_refused(submission_id)
         if reason is not None:
             return ReceiptReply(state="refused", reason=reason, receipt=b"")

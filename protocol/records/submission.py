@@ -1,8 +1,9 @@
 """Submissions: what a miner signs and publishes.
 
-A submission names its body by hash. The body travels beside it (up to `MAX_INLINE_BODY_BYTES`) and
-is stored by hash. The submission id is the SHA-256 of the unsigned record, because sr25519
-signatures are randomised: signing twice does not make two submissions.
+A submission names its body by hash. A body of up to `MAX_INLINE_BODY_BYTES` travels beside it; of a
+larger one only the hash does, and whoever wants the body asks for it (`records.blob`). Bodies are
+stored by hash. The submission id is the SHA-256 of the unsigned record, because sr25519 signatures
+are randomised: signing twice does not make two submissions.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from protocol.errors import ProofError, SignatureError
 from protocol.identity import verify_hotkey
 
 MAX_INLINE_BODY_BYTES = 4096
-"""Bodies up to this length travel inside the gossip message."""
+"""Bodies up to this length travel inside the gossip message, longer ones never do."""
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""The longest body, whatever a challenge's policy allows."""
 MAX_POSTED_SUBMISSIONS = 32
 """Submissions one gossip message may carry."""
 
@@ -60,6 +63,11 @@ class SignedSubmission(Record, tag="admit"):
     submission: Submission
     signature: Signature
 
+    @property
+    def submission_id(self) -> bytes:
+        """The id of the submission that is signed."""
+        return self.submission.submission_id
+
     def verify(self, network_id: bytes) -> None:
         """Raise `SignatureError` unless the miner signed this for this network."""
         submission = self.submission
@@ -73,13 +81,24 @@ class SignedSubmission(Record, tag="admit"):
 
 
 class PostedSubmission(Record):
-    """A signed submission with its body, as published."""
+    """A signed submission as published, with its body or, if that is too long, without."""
 
     signed: SignedSubmission
     body: Annotated[bytes, Meta(max_length=MAX_INLINE_BODY_BYTES)]
+    """Empty if the signed size is above `MAX_INLINE_BODY_BYTES`: then it has to be fetched."""
+
+    @property
+    def travels_by_hash(self) -> bool:
+        """Whether the body is rightly absent and has to be fetched."""
+        return not self.body and self.signed.submission.body_size > MAX_INLINE_BODY_BYTES
 
     def check_body(self) -> None:
-        """Raise `ProofError` unless the body is the one the submission names."""
+        """Raise `ProofError` unless the body is the one named, or is too long to be here.
+
+        A body that travels by hash is checked when it has come.
+        """
+        if self.travels_by_hash:
+            return
         submission = self.signed.submission
         if len(self.body) != submission.body_size:
             raise ProofError(f"body has {len(self.body)} bytes, {submission.body_size} were signed")

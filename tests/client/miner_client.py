@@ -30,7 +30,11 @@ from bittensor_core import Keypair
 
 STATUS = "/validator/1/status"
 RECEIPT = "/validator/1/receipt"
-MAX_BODY_BYTES = 4096
+BLOB = "/validator/1/blob"
+MAX_INLINE_BODY_BYTES = 4096
+MAX_BODY_BYTES = 16_777_216
+MAX_PIECE_BYTES = 262_144
+MAX_REQUEST_BYTES = 64
 MAX_REPLY_BYTES = 262_144
 POLL_S = 0.1
 
@@ -129,12 +133,32 @@ class Client:
         stream = await self.host.new_stream(self.peer_id, [protocol])
         try:
             await stream.write(struct.pack(">I", len(data)) + data)
-            (size,) = struct.unpack(">I", await self._read(stream, 4))
-            if size > MAX_REPLY_BYTES:
-                raise ClientError(f"{protocol}: a reply of {size} bytes")
-            return await self._read(stream, size)
+            return await self._frame(stream, MAX_REPLY_BYTES)
         finally:
             await stream.reset()
+
+    def offer(self, body: bytes) -> None:
+        """Section 7, the other way round: answer who asks for a piece of the body."""
+        digest = sha256(body)
+
+        async def answer(stream: Any) -> None:
+            try:
+                request = await self._frame(stream, MAX_REQUEST_BYTES)
+                asked, offset, length = msgpack.unpackb(request)
+                piece = body[offset : offset + min(length, MAX_PIECE_BYTES)]
+                reply = pack([len(body), piece] if asked == digest else [0, b""])
+                await stream.write(struct.pack(">I", len(reply)) + reply)
+                await stream.close()
+            except (ClientError, ValueError):  # what makes no sense gets no answer
+                await stream.reset()
+
+        self.host.set_stream_handler(BLOB, answer)
+
+    async def _frame(self, stream: Any, limit: int) -> bytes:
+        (size,) = struct.unpack(">I", await self._read(stream, 4))
+        if size > limit:
+            raise ClientError(f"a frame of {size} bytes, the limit is {limit}")
+        return await self._read(stream, size)
 
     async def _read(self, stream: Any, size: int) -> bytes:
         data = b""
@@ -222,7 +246,11 @@ async def submit(client: Client, pair: Keypair, challenge: str, body: bytes) -> 
     status = await client.status()
     network_id = status["network_id"]
     submission = make(pair, network_id, challenge, status["epoch"], body)
-    await client.publish(topic_of(network_id, challenge), message(post(pair, submission, body)))
+    inline = body
+    if len(body) > MAX_INLINE_BODY_BYTES:  # section 5: it travels by its hash
+        client.offer(body)
+        inline = b""
+    await client.publish(topic_of(network_id, challenge), message(post(pair, submission, inline)))
     reply = await client.ended(submission.id)
     return {
         "submission_id": submission.id.hex(),

@@ -14,6 +14,7 @@ from protocol.records.submission import (
 from tests.support import STRANGER, World, replaced
 from validator_node.batch_check import Checker
 from validator_node.intake import MAX_MESSAGE_BYTES, REMEMBERED_REFUSALS, TURN_S, Intake
+from validator_node.network.gossip import CheckAnswer
 from validator_node.speaker import SAY_AFTER_S, Speaker
 from validator_node.store import Store
 
@@ -27,6 +28,7 @@ class Site:
         self.world = world
         self.topic = submission_topic(world.network_id, "alpha")
         self.said: list[tuple[float, bytes]] = []
+        self.answers: list[CheckAnswer] = []
         self.clock = trio.current_time
         self.speaker = Speaker(
             world.voters,
@@ -55,9 +57,11 @@ class Site:
     def check(
         self, *posted: PostedSubmission, topic: str | None = None, peer: str = "peer"
     ) -> bool:
-        return self.intake.check(
+        answer = self.intake.check(
             topic or self.topic, encode(SubmissionMessage(posted=posted)), peer
         )
+        self.answers.append(answer)
+        return answer is CheckAnswer.ACCEPT
 
     def for_turn_of(self, validator: int, start: int = 0) -> PostedSubmission:
         """Return a submission that this validator is the first to admit."""
@@ -145,7 +149,7 @@ def test_an_unknown_challenge_has_no_topic_here(world: World, site: Site) -> Non
     ids=["empty", "garbage", "no submissions", "too large"],
 )
 def test_what_is_no_message_is_refused(site: Site, data: bytes, reason: str) -> None:
-    assert not site.intake.check(site.topic, data, "peer")
+    assert site.intake.check(site.topic, data, "peer") is CheckAnswer.REJECT
     assert site.intake.refused == {reason: 1}
 
 
@@ -197,9 +201,9 @@ def test_forgeries_cost_their_forwarder_not_the_hotkey_they_name(
         signed = SignedSubmission(submission=posted.signed.submission, signature=bytes(64))
         forged = PostedSubmission(signed=signed, body=posted.body)
         assert not site.check(forged, peer="hostile")
-    assert site.intake.refused == {"bad_signature": 20, "peer_limited": 20}
-    assert not site.check(world.posted(b"by the hostile peer"), peer="hostile")
-    assert site.check(world.posted(b"genuine"), peer="honest")
+    assert site.intake.refused == {"bad_signature": 40}
+    assert set(site.answers) == {CheckAnswer.REJECT}  # the network charges the forwarder
+    assert site.check(world.posted(b"genuine"))
 
 
 def test_cheap_refusals_do_not_cost_the_hotkeys_rate(world: World, store: Store) -> None:
@@ -207,6 +211,7 @@ def test_cheap_refusals_do_not_cost_the_hotkeys_rate(world: World, store: Store)
     site.clock = lambda: 0.0
     for number in range(20):
         assert not site.check(world.posted(b"%d" % number, challenge_version=9))
+    assert set(site.answers) == {CheckAnswer.IGNORE}
     assert site.check(world.posted(b"good"))
 
 

@@ -1,0 +1,220 @@
+"""Bodies that are awaited, on a virtual clock: who is asked, when it is over, and the bounds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from protocol.codec import decode, encode, sha256
+from protocol.records.blob import BlobReply, BlobRequest
+from protocol.records.submission import MAX_BODY_BYTES, PostedSubmission, Submission
+from tests.support import World
+from validator_node.blobs.awaited import (
+    BODY_DEADLINE_S,
+    MAX_ACTIVE,
+    MAX_OF_HOTKEY,
+    RETRY_S,
+    TICK_S,
+    AwaitedBodies,
+    BodyCallbacks,
+)
+from validator_node.blobs.fetcher import CHUNK_S, BlobFetcher
+from validator_node.network.errors import DeadlineExceededError
+
+
+class Site:
+    """Awaited bodies, the peers that hold them, and what came of it."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.held: dict[str, dict[bytes, bytes]] = {}
+        self.silent: set[str] = set()
+        self.asked: list[str] = []
+        self.kept: dict[bytes, bytes] = {}
+        self.here: list[bytes] = []
+        self.unavailable: list[bytes] = []
+        self.open = self.most_open = 0
+        callbacks = BodyCallbacks(
+            validators=lambda: ["validator 1", "validator 2"],
+            has=lambda submission: submission.body_hash in self.kept,
+            keep=self.kept.__setitem__,
+            on_here=lambda posted: self.here.append(id_of(posted)),
+            on_unavailable=lambda posted: self.unavailable.append(id_of(posted)),
+        )
+        self.awaited = AwaitedBodies(BlobFetcher(self._ask), callbacks, trio.current_time)
+
+    async def _ask(self, peer_id: str, data: bytes, deadline_s: float) -> bytes:
+        self.asked.append(peer_id)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            if peer_id in self.silent:
+                await trio.sleep(deadline_s)
+                raise DeadlineExceededError(f"{peer_id} did not answer")
+        finally:
+            self.open -= 1
+        request = decode(BlobRequest, data)
+        blob = self.held.get(peer_id, {}).get(request.digest, b"")
+        end = request.offset + request.length
+        return encode(BlobReply(size=len(blob), data=blob[request.offset : end]))
+
+    def posted(self, body: bytes, *, miner: int = 0) -> PostedSubmission:
+        return PostedSubmission(signed=self.world.signed(body, miner=miner), body=b"")
+
+    def add(self, body: bytes, peer_id: str = "forwarder", *, miner: int = 0) -> PostedSubmission:
+        posted = self.posted(body, miner=miner)
+        self.awaited.add(posted, b"message of " + body[:10], peer_id)
+        return posted
+
+    def hold(self, peer_id: str, body: bytes) -> None:
+        self.held.setdefault(peer_id, {})[sha256(body)] = body
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.awaited.run)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+def id_of(posted: PostedSubmission) -> bytes:
+    return posted.signed.submission.submission_id
+
+
+BODY = b"a body " * 1000
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+async def test_the_body_comes_from_the_forwarder(site: Site, autojump_clock) -> None:
+    site.hold("forwarder", BODY)
+    async with site.running():
+        posted = site.add(BODY)
+        assert id_of(posted) in site.awaited
+        await trio.sleep(0.1)
+    assert site.asked == ["forwarder"]
+    assert (site.here, site.kept) == ([id_of(posted)], {sha256(BODY): BODY})
+    assert (len(site.awaited), site.unavailable) == (0, [])
+
+
+async def test_then_the_author_then_the_validators_are_asked(site: Site, autojump_clock) -> None:
+    site.hold("validator 2", BODY)
+    posted = site.add(BODY)
+    site.awaited.note_author(b"another message", "somebody")
+    site.awaited.note_author(b"message of " + BODY[:10], "author")
+    async with site.running():
+        await trio.sleep(0.1)
+    assert site.asked == ["forwarder", "author", "validator 1", "validator 2"]
+    assert site.here == [id_of(posted)]
+
+
+async def test_what_is_in_the_store_is_not_fetched(site: Site, autojump_clock) -> None:
+    site.kept[sha256(BODY)] = BODY
+    posted = site.add(BODY)
+    async with site.running():
+        await trio.sleep(0.1)
+    assert (site.asked, site.here) == ([], [id_of(posted)])
+
+
+async def test_it_is_tried_again_until_a_holder_has_it(site: Site, autojump_clock) -> None:
+    """The validators that are asked first are fetching it themselves."""
+    posted = site.add(BODY)
+    async with site.running():
+        await trio.sleep(3 * RETRY_S)
+        assert site.here == []
+        site.hold("validator 1", BODY)
+        await trio.sleep(RETRY_S + 2 * TICK_S)
+    assert site.here == [id_of(posted)]
+    assert site.asked.count("forwarder") <= 5
+
+
+async def test_what_does_not_come_in_time_is_unavailable(site: Site, autojump_clock) -> None:
+    posted = site.add(BODY)
+    async with site.running():
+        await trio.sleep(BODY_DEADLINE_S - 1)
+        assert site.unavailable == []
+        assert id_of(posted) in site.awaited
+        await trio.sleep(1 + RETRY_S + TICK_S)
+    assert (site.unavailable, site.here) == ([id_of(posted)], [])
+    assert len(site.awaited) == 0
+
+
+async def test_a_body_that_never_comes_holds_up_its_hotkeys_only(
+    site: Site, autojump_clock
+) -> None:
+    site.silent |= {"black hole", "validator 1", "validator 2"}
+    site.hold("forwarder", BODY)
+    for number in range(MAX_OF_HOTKEY):
+        site.add(b"never %d" % number, "black hole", miner=1)
+    good = site.add(BODY)
+    async with site.running():
+        await trio.sleep(0.1)
+        assert site.here == [id_of(good)]
+        assert site.most_open <= 2
+        await trio.sleep(BODY_DEADLINE_S + CHUNK_S + TICK_S)
+    assert len(site.unavailable) == MAX_OF_HOTKEY
+
+
+async def test_the_active_ones_are_bounded(site: Site, autojump_clock) -> None:
+    site.silent.add("black hole")
+    for number, hotkey in enumerate([*site.world.miners, *site.world.hotkeys]):
+        signed = site.world.signed(b"never %d" % number, hotkey=hotkey.public_key)
+        site.awaited.add(PostedSubmission(signed=signed, body=b""), b"", "black hole")
+    async with site.running():
+        await trio.sleep(BODY_DEADLINE_S)
+    assert site.most_open == MAX_ACTIVE
+
+
+async def test_what_is_withdrawn_is_not_begun(site: Site, autojump_clock) -> None:
+    site.hold("forwarder", BODY)
+    posted = site.add(BODY)
+    site.awaited.withdraw(id_of(posted))
+    site.awaited.withdraw(id_of(posted))
+    async with site.running():
+        await trio.sleep(2 * BODY_DEADLINE_S)
+    assert (site.asked, site.here, site.unavailable) == ([], [], [])
+
+
+async def test_what_has_begun_is_finished_without_a_word(site: Site, autojump_clock) -> None:
+    """Others have admitted it: its body will be needed, but it is not admitted again."""
+    site.silent.add("forwarder")
+    site.hold("validator 1", BODY)
+    posted = site.add(BODY)
+    async with site.running():
+        await trio.sleep(1)
+        site.awaited.withdraw(id_of(posted))
+        assert id_of(posted) not in site.awaited
+        await trio.sleep(CHUNK_S)
+    assert site.kept == {sha256(BODY): BODY}
+    assert (site.here, site.unavailable, len(site.awaited)) == ([], [], 0)
+
+
+def sized(site: Site, size: int, miner: int = 0) -> Submission:
+    return site.world.submission(b"%d" % size, miner=miner, body_size=size)
+
+
+async def test_count_and_bytes_are_bounded_for_each_hotkey_and_in_all(
+    site: Site, autojump_clock
+) -> None:
+    def fits(*submissions: Submission) -> bool:
+        return site.awaited.has_room_for(submissions)
+
+    whole = sized(site, MAX_BODY_BYTES)
+    assert fits(*[sized(site, 5000)] * MAX_OF_HOTKEY)
+    assert not fits(*[sized(site, 5000)] * (MAX_OF_HOTKEY + 1))
+    assert fits(*[whole] * 4)
+    assert not fits(*[whole] * 4, sized(site, 1))
+    assert fits(*[whole] * 4, sized(site, 1, miner=1))
+    for number in range(MAX_OF_HOTKEY):
+        assert fits(sized(site, 5000))
+        site.add(b"body %d" % number)
+    assert not fits(sized(site, 5000))
+    assert fits(sized(site, 5000, miner=1))
+    assert site.awaited.announced_bytes == 6 * MAX_OF_HOTKEY
