@@ -152,7 +152,7 @@ def parse_spec(text: str, path: Path) -> ChallengeSpec:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, or beyond Python's limits
         raise SpecError(path, "", f"valid TOML was expected: {error}") from None
     try:
         return ChallengeSpec.model_validate(table)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from consensus.certificate import build_certificate
+from consensus.certificate import bitmap, build_certificate
 from consensus.validators import Voters
 from protocol.actions import Action, RegistryChange, RegistryContent
 from protocol.codec import digest_of, sha256
@@ -14,6 +14,7 @@ from protocol.envelope import RecordKind, VoteKind, record_payload, vote_payload
 from protocol.identity import ConsensusKey, Hotkey
 from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.challenge import Challenge, RuntimePolicy
+from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
 from protocol.records.genesis import ChainParameters, Genesis, Neuron, Parameters
 from protocol.records.statement import (
     Observation,
@@ -268,6 +269,43 @@ class World:
             outcome = self.decide(store)
         self.begin_epoch(store.epoch)
         return outcome
+
+    def certify(self, store: Store, *, edge: bool = False) -> CheckpointCertificate:
+        """Let every validator sign the store's state as a checkpoint; the store keeps it.
+
+        With `edge` it hands over to the next epoch, as after the last slot of one.
+        """
+        root = store.root_after(store.height)
+        assert root is not None
+        epoch = store.executed_epoch
+        checkpoint = Checkpoint(
+            epoch=epoch,
+            seq=store.height,
+            chain_hash=store.chain_hash,
+            state_root=root,
+            next_set=self.genesis.validators.for_epoch(epoch + 1) if edge else None,
+        )
+        voters = Voters(self.genesis.validators.for_epoch(epoch), self.network_id)
+        signatures = tuple(
+            key.sign(
+                vote_payload(
+                    voters.domain,
+                    VoteKind.CHECKPOINT,
+                    view=0,
+                    seq=checkpoint.seq,
+                    digest=checkpoint.digest,
+                    signer=key.public_key,
+                )
+            )
+            for key in self.keys
+        )
+        certificate = CheckpointCertificate(
+            checkpoint=checkpoint,
+            signers=bitmap(list(range(len(self.keys))), len(self.keys)),
+            signatures=signatures,
+        )
+        store.put_stable(certificate)
+        return certificate
 
     def begin_epoch(self, epoch: int) -> None:
         """Speak in another epoch, in which statements count from 1 again."""

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,8 +20,11 @@ from pydantic_settings import (
 from protocol.codec import decode
 from protocol.errors import DecodeError
 from protocol.records.genesis import Genesis
+from storage.retention import RetentionPolicy
+from validator_node.discovery.addresses import check_external
 from validator_node.errors import ConfigError
 
+MIN_RETAIN_SLOTS = 4096
 GENESIS_LIMIT_BYTES = 4 * 1024 * 1024
 
 
@@ -44,6 +47,31 @@ class NodeConfig(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     bootstrap: tuple[str, ...] = ()
     """Multiaddrs with peer ids that are kept connected."""
+    external_addrs: tuple[str, ...] = ()
+    """Multiaddrs without peer id under which others reach a node behind NAT; they are announced
+    instead of the listening ones."""
+    peer_exchange: bool = True
+    """Whether to ask others for nodes and dial them; if not, only the bootstrap list is dialled."""
+    mdns: bool = False
+    """Whether to look for nodes on the local network."""
+    trusted_checkpoint: str = ""
+    """The checkpoint at an epoch's edge from which validator sets are trusted, `EPOCH:DIGEST` as
+    `validator-node checkpoint` prints it; empty for the genesis."""
+    full_log: bool = False
+    """Whether a node that is far behind reads the whole log rather than a snapshot, so that it
+    holds, and can serve, every batch."""
+    snapshot_every_slots: int = Field(default=1024, ge=1)
+    """Slots between two snapshots of the state, which other nodes join from."""
+    retain_slots: int = Field(default=100_000, ge=0)
+    """Decided batches kept below the newest stable checkpoint; 0 for all. Joining nodes need the
+    log above a snapshot: not less than 4,096."""
+    retain_proof_epochs: int = Field(default=0, ge=0)
+    """Epochs in which the proofs of results are kept; 0 for as long as the log. A proof that is
+    gone is made anew when somebody asks for the receipt."""
+    retain_body_epochs: int = Field(default=144, ge=0)
+    """Epochs in which submissions' bodies are kept after they came; 0 for all."""
+    clock_offset_ms: int = 0
+    """Added to this machine's clock; for trials of what a wrong clock does."""
     workers: int = Field(default=2, ge=1, le=64)
     """Evaluation worker processes."""
     evaluation_deadline_ms: int = Field(default=30_000, ge=100, le=3_600_000)
@@ -51,6 +79,28 @@ class NodeConfig(BaseSettings):
     """Intake budget of one hotkey."""
     max_pending: int = Field(default=4096, ge=1)
     """Submissions that may wait for admission here; more are refused as `busy`."""
+
+    @field_validator("external_addrs")
+    @classmethod
+    def _check_external(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_external(value)
+        return value
+
+    @field_validator("retain_slots")
+    @classmethod
+    def _log_is_long_enough(cls, value: int) -> int:
+        if 0 < value < MIN_RETAIN_SLOTS:
+            raise ValueError(f"at least {MIN_RETAIN_SLOTS}, or 0 to keep every batch")
+        return value
+
+    @property
+    def retention(self) -> RetentionPolicy:
+        """What the node's database keeps."""
+        return RetentionPolicy(
+            ledger_slots=self.retain_slots,
+            proof_epochs=self.retain_proof_epochs,
+            body_epochs=self.retain_body_epochs,
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -71,8 +121,12 @@ def load_config(path: Path) -> NodeConfig:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML or UTF-8, or beyond Python's limits
         raise ConfigError(f"configuration {path}: {error}") from error
+    # Checked here: pydantic-settings takes names like `_cli_parse_args` for options of its own.
+    unknown = sorted(values.keys() - NodeConfig.model_fields.keys())
+    if unknown:
+        raise ConfigError(f"configuration {path}: {unknown[0]}: there is no such setting")
     for name in ("genesis", "keystore", "passphrase_file", "state_dir", "chain_dir"):
         if isinstance(values.get(name), str):
             values[name] = path.parent / values[name]
@@ -92,5 +146,5 @@ def load_genesis(path: Path) -> Genesis:
         return decode(Genesis, path.read_bytes(), limit_bytes=GENESIS_LIMIT_BYTES)
     except OSError as error:
         raise ConfigError(f"genesis {path}: {error.strerror}") from error
-    except DecodeError as error:
+    except (DecodeError, ValueError) as error:  # no genesis, or no path
         raise ConfigError(f"genesis {path}: {error}") from error

@@ -25,12 +25,13 @@ from consensus.messages import BatchBody, DecidedSlot, Evidence
 from consensus.validators import Voters
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate
+from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.statement import Statement
 from validator_node.batch_check import Checker
 from validator_node.batching import BATCH_INTERVAL_S, Batching
 from validator_node.driver_events import DriverEvents, FromPeer, OwnStatement, Turn
 from validator_node.errors import ReplayError
-from validator_node.journal_bridge import SigningJournal
+from validator_node.journal_bridge import AnyJournal
 from validator_node.latency import Latencies
 from validator_node.outbox import LinkMessage, Outbox
 from validator_node.saving import Saving
@@ -53,7 +54,7 @@ class ConsensusDriver:
         self,
         engine: Engine,
         store: Store,
-        journal: SigningJournal,
+        journal: AnyJournal,
         checker: Checker,
         pool: StatementPool,
         outbox: Outbox,
@@ -94,6 +95,10 @@ class ConsensusDriver:
                 self._send.send_nowait(item)
             except trio.WouldBlock:
                 await self._send.send(item)
+
+    async def learn(self, message: DecidedSlot | CheckpointCertificate) -> None:
+        """Queue something that proves itself, read from somebody's log."""
+        await self._send.send(inputs.Learned(message))
 
     def offer(self, item: Turn) -> bool:
         """Queue an input; return False (and count) if the queue is full."""
@@ -211,6 +216,8 @@ class ConsensusDriver:
             case fx.Stable(certificate):
                 self._store.put_stable(certificate)
                 self._saving.cover(certificate.checkpoint.seq)
+                for on_stable in self.events.stable:
+                    on_stable(certificate)
             case fx.Diverged(seq, own, certified):
                 self._store.mark_diverged(seq)
                 log.critical("state differs from a quorum's", seq=seq, own=own, certified=certified)
@@ -224,7 +231,10 @@ class ConsensusDriver:
                 self._timers.pop(timer, None)
             case fx.Report(first_vote, second_vote):
                 self.evidence += 1
-                self._store.put_evidence(Evidence(first=first_vote, second=second_vote))
+                evidence = Evidence(first=first_vote, second=second_vote)
+                self._store.put_evidence(evidence)
+                for on_evidence in self.events.evidence:
+                    on_evidence(evidence)
                 log.error("equivocation", first=repr(first_vote), second=repr(second_vote))
             case fx.Refused(peer, reason):
                 self.refused[reason] += 1
@@ -278,6 +288,8 @@ class ConsensusDriver:
         parked, self._parked = self._parked, []
         answers: list[Turn] = []
         for check in parked:
+            if check.seq <= self._store.height:
+                continue  # decided without our word
             root = self._store.root_after(check.seq - self._store.genesis.parameters.window)
             if root is None:
                 self._parked.append(check)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from consensus import inputs
+from consensus.messages import Evidence
 from consensus.validators import Voters
 from protocol.records.batch import Header
+from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.statement import Statement
 from validator_node.execution import Outcome
 from validator_node.outbox import LinkMessage
@@ -34,6 +36,8 @@ Turn = inputs.Input | Statement | OwnStatement | FromPeer
 OnExecuted = Callable[[Header, Outcome], None]
 OnEpoch = Callable[[Voters, int | None], None]
 """The new voters, and this node's index among them or None."""
+OnStable = Callable[[CheckpointCertificate], None]
+OnEvidence = Callable[[Evidence], None]
 OnRefused = Callable[[int, str], None]
 """The sender's index, and why its message changed nothing."""
 
@@ -44,4 +48,6 @@ class DriverEvents:
 
     executed: list[OnExecuted] = field(default_factory=list)
     epoch_began: list[OnEpoch] = field(default_factory=list)
+    stable: list[OnStable] = field(default_factory=list)
+    evidence: list[OnEvidence] = field(default_factory=list)
     refused: list[OnRefused] = field(default_factory=list)

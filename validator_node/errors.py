@@ -27,6 +27,18 @@ class ReplayError(NodeError):
     """Executing a decided batch did not lead to the state that a quorum certified."""
 
 
+class SyncError(NodeError):
+    """A snapshot could not be loaded or installed; the next offer is tried."""
+
+
+class ResyncNeeded(Exception):  # noqa: N818 - a turn of events, not an error
+    """A snapshot is prepared: this run of the node ends, and the next one begins from it."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(f"restart from the snapshot at slot {seq}")
+        self.seq = seq
+
+
 class BodyMissingError(NodeError):
     """No validator could be asked for a submission's body; it is tried again."""
 

@@ -35,7 +35,7 @@ RETRY_AFTER_S = 1.0
 
 log = structlog.get_logger(__name__)
 
-FetchBody = Callable[[bytes], Awaitable[bytes | None]]
+FetchBody = Callable[[Submission], Awaitable[bytes | None]]
 
 
 class EvaluationService:
@@ -125,7 +125,7 @@ class EvaluationService:
     async def _body(self, submission: Submission) -> bytes:
         body = self._store.body(submission.body_hash)
         if body is None:
-            body = await self._fetch_body(submission.body_hash)
+            body = await self._fetch_body(submission)
         if body is None or sha256(body) != submission.body_hash:
             raise BodyMissingError(submission.body_hash)
         return body

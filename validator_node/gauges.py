@@ -23,17 +23,40 @@ def sources_of(node: Node) -> Sources:
 
 
 def _gauges(node: Node) -> dict[str, Figure]:
-    driver, intake, weights = node.driver, node.intake, node.weights
-    process = psutil.Process()
+    return {**_consensus(node), **_work(node), **_sync(node), **_process(node)}
+
+
+def _consensus(node: Node) -> dict[str, Figure]:
+    driver = node.driver
     return {
         "height": ("Last executed slot", lambda: node.store.height),
         "view": ("Floor view", lambda: driver.engine.view),
         "primary": ("Index of the floor view's primary", lambda: driver.engine.primary),
         "epoch": ("Epoch in which results count now", lambda: node.store.epoch),
+        "validating": ("1 if this node votes, 0 if it observes", lambda: int(node.me is not None)),
         "peers": ("Connected peers", lambda: len(node.network.peers())),
         "links": ("Consensus links that are up", node.links.up),
+        "bans": ("Peers that are banned now", lambda: node.banned),
         "statements_waiting": ("Statements not yet executed", lambda: len(driver.pool)),
+        "decision_p50_ms": (
+            "Median time from proposal to execution of own proposals",
+            lambda: percentile(list(driver.latencies.decision_ms), 50),
+        ),
+        "decision_p99_ms": (
+            "99th percentile of the same",
+            lambda: percentile(list(driver.latencies.decision_ms), 99),
+        ),
+    }
+
+
+def _work(node: Node) -> dict[str, Figure]:
+    intake, weights = node.intake, node.weights
+    return {
         "submissions_waiting": ("Submissions not yet admitted", lambda: len(intake)),
+        "bodies_awaited": (
+            "Submissions whose body is on its way",
+            lambda: len(intake.awaited) if intake.awaited is not None else 0,
+        ),
         "evaluations_waiting": ("Admitted, not yet evaluated here", lambda: len(node.evaluations)),
         "pending": ("Submissions admitted and not ended", lambda: node.pending),
         "results_epoch": (
@@ -45,14 +68,38 @@ def _gauges(node: Node) -> dict[str, Figure]:
             "Last epoch whose weights were carried to the chain, -1 for none",
             lambda: weights.submitted.epoch if weights.submitted else -1,
         ),
-        "decision_p50_ms": (
-            "Median time from proposal to execution of own proposals",
-            lambda: percentile(list(driver.latencies.decision_ms), 50),
+    }
+
+
+def _sync(node: Node) -> dict[str, Figure]:
+    progress = node.follower.download
+    return {
+        "sync_highest": ("Highest slot that a peer claims", lambda: node.follower.highest),
+        "sync_bytes_wanted": (
+            "Bytes of the snapshot being loaded, 0 for none",
+            lambda: progress.progress.bytes_wanted,
         ),
-        "decision_p99_ms": (
-            "99th percentile of the same",
-            lambda: percentile(list(driver.latencies.decision_ms), 99),
+        "sync_bytes_loaded": (
+            "Bytes of it that are here",
+            lambda: progress.progress.bytes_loaded,
         ),
+        "snapshot_seq": (
+            "Slot of the newest snapshot offered, 0 for none",
+            lambda: max((o.certificate.checkpoint.seq for o in node.snapshots.offers()), default=0),
+        ),
+        "blob_bytes_in_flight": (
+            "Bytes of blobs being fetched",
+            lambda: node.fetcher.bytes_in_flight,
+        ),
+    }
+
+
+def _process(node: Node) -> dict[str, Figure]:
+    process = psutil.Process()
+    return {
+        "tasks": ("Tasks of the node's process", lambda: node.tasks_living),
+        "open_files": ("Open file descriptors", process.num_fds),
+        "threads": ("Threads", process.num_threads),
         "resident_bytes": (
             "Resident memory of the node's process",
             lambda: process.memory_info().rss,
@@ -67,6 +114,10 @@ def _counters(node: Node) -> dict[str, Figure]:
         "copies": ("Submissions that copied an earlier body", lambda: node.copies),
         "accepted": ("Submissions taken in", lambda: node.intake.accepted),
         "messages_sent": ("Consensus messages sent", lambda: node.outbox.messages_sent),
+        "blobs_fetched": ("Blobs fetched by their hash", lambda: node.fetcher.fetched),
+        "blobs_failed": ("Blobs that nobody delivered", lambda: node.fetcher.failed),
+        "blob_bytes_fetched": ("Bytes of blobs that came", lambda: node.fetcher.fetched_bytes),
+        "blob_bytes_served": ("Bytes of blobs sent", lambda: node.blobs.served_bytes),
         "evidence": ("Contradicting votes seen", lambda: node.driver.evidence),
     }
 
@@ -74,6 +125,7 @@ def _counters(node: Node) -> dict[str, Figure]:
 def _labelled(node: Node) -> dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]]:
     driver, weights = node.driver, node.weights
     return {
+        "sync": ("State sync events", "event", lambda: node.follower.counts),
         "refused": ("Submissions refused at intake", "reason", lambda: node.intake.refused),
         "messages_refused": (
             "Consensus messages that changed nothing",
@@ -81,6 +133,12 @@ def _labelled(node: Node) -> dict[str, tuple[str, str, Callable[[], Mapping[str,
             lambda: driver.refused,
         ),
         "frames_refused": ("Link frames and records refused", "reason", lambda: node.links.refused),
+        "blobs_answered": ("Requests for blobs", "answer", lambda: node.blobs.answered),
+        "dropped_old": (
+            "What retention dropped",
+            "kind",
+            lambda: dict(node.store.retention.dropped),
+        ),
         "no_ops": ("Ordered items without effect", "reason", lambda: driver.no_ops),
         "outcomes": (
             "Evaluations by outcome class",

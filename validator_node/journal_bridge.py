@@ -2,6 +2,9 @@
 
 A vow passes the signing guard before it is appended: the guard is a second, independent line
 against signing twice, and it stops the process rather than let the engine be wrong.
+
+A node whose journal is gone does not know what its key has signed. It observes until the set names
+a new key of it (consensus.md 8); nothing but its operator can say that a key has never signed.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from protocol.codec import decode, encode
 from protocol.records.batch import Certificate
 from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.statement import Statement
-from storage.errors import JournalNotCreatedError
+from storage.errors import JournalDamagedError, JournalMissingError, JournalNotCreatedError
 from storage.journal import Journal
 from storage.vow import FloorRaised, Note, Vow, VowKey, VowTable, decode_record, encode_record
 
@@ -56,10 +59,11 @@ class Remembered:
 class SigningJournal:
     """The journal of one consensus key, with its signing guard."""
 
-    def __init__(self, folder: Path, marker: Path, signer: bytes) -> None:
-        """Open the journal, or create it for a node that never had one.
+    def __init__(self, folder: Path, marker: Path, signer: bytes, *, create: bool = False) -> None:
+        """Open the journal; with `create`, make one if there has never been any.
 
-        Raises the `JournalError`s that forbid signing: missing, damaged, locked.
+        Only for a key that has never signed may it be created. Raises the `JournalError`s that
+        forbid signing: never created, missing, damaged, locked.
         """
         self._signer = signer
         self._guard = VowTable(signer)
@@ -68,6 +72,8 @@ class SigningJournal:
         try:
             self._journal, recovered = Journal.open(folder, marker)
         except JournalNotCreatedError:
+            if not create:
+                raise
             self._journal = Journal.create(folder, marker)
             return
         try:
@@ -173,3 +179,61 @@ class SigningJournal:
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
+
+
+class ObserverJournal:
+    """The journal of a node that signs nothing: there is nothing to remember."""
+
+    def __init__(self) -> None:
+        self.remembered = Remembered()
+        self.is_dirty = False
+
+    def append(self, effect: Persist) -> None:
+        """Drop an effect; an observer that is about to sign ends the process."""
+        match effect:
+            case PersistVow(phase):
+                raise AssertionError(f"an observer was about to sign a {phase}")
+
+    def append_statement(self, statement: Statement) -> None:
+        """Refuse: an observer makes no statements."""
+        raise AssertionError(f"an observer made statement {statement.header.counter}")
+
+    def forget_below(self, seq: int) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def compact(self, live: list[Persist], statements: list[Statement]) -> bool:
+        """Do nothing; return False."""
+        del live, statements
+        return False
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+AnyJournal = SigningJournal | ObserverJournal
+
+
+def journal_paths(state_dir: Path) -> tuple[Path, Path]:
+    """Return (folder, marker) of a node's journal."""
+    return state_dir / "journal", state_dir / "journal.marker"
+
+
+def begin_history(state_dir: Path, signer: bytes) -> None:
+    """Make the journal of a key that has never signed. Raises `JournalExistsError`."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    Journal.create(*journal_paths(state_dir)).close()
+    SigningJournal(*journal_paths(state_dir), signer).close()
+
+
+def open_journal(state_dir: Path, signer: bytes) -> tuple[AnyJournal, str]:
+    """Open a node's journal; without a usable one the node observes, and the text says why.
+
+    Raises `JournalLockedError` and what else says nothing about what was signed (rule 8).
+    """
+    try:
+        return SigningJournal(*journal_paths(state_dir), signer), ""
+    except (JournalNotCreatedError, JournalMissingError, JournalDamagedError) as error:
+        return ObserverJournal(), str(error)

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from nacl import pwhash, utils
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
@@ -24,6 +26,7 @@ PASSPHRASE_VARIABLE = "VALIDATOR_PASSPHRASE"  # noqa: S105 - a name, not a secre
 _MAGIC = b"validator-keystore/1\n"
 _SALT_BYTES = pwhash.scrypt.SALTBYTES
 _FILE_LIMIT = 4096
+_STORAGE_KEY_INFO = b"validator-node storage key 1"
 
 
 class Seeds(Record):
@@ -51,6 +54,16 @@ class Keys:
     def of(cls, seeds: Seeds) -> Keys:
         """Return the key pairs made from `seeds`."""
         return cls(Hotkey(seeds.hotkey), ConsensusKey(seeds.consensus), seeds.libp2p)
+
+    @property
+    def storage_key(self) -> bytes:
+        """The key of 32 bytes for private data at rest (`storage.sealing`); never stored.
+
+        HKDF-SHA256 of the libp2p seed: the hotkey and the consensus key may live in a remote
+        signer, this seed is always here.
+        """
+        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=_STORAGE_KEY_INFO)
+        return kdf.derive(self.libp2p_seed)
 
 
 def _box(passphrase: str, salt: bytes) -> SecretBox:

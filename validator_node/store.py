@@ -4,65 +4,76 @@ Rules:
 1. A decided batch, the state after it, its root and the proofs of its results go into one write
    batch: after a crash all of it is there or none.
 2. The root after each slot is kept: batch n + W must name the root after n.
-3. A result's proof is taken when it settles, under the root of that slot, because the state tree
-   keeps only its newest version. The batch that certifies that root comes W slots later.
+3. What is old is dropped bit by bit, by the node's own policy (`storage.retention`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 from consensus.inputs import Edge
 from consensus.messages import Evidence
+from consensus.transfer import next_voters
 from consensus.validators import Voters
-from protocol.codec import U64, ZERO_DIGEST, Record, decode, digest_of, encode
+from protocol.codec import ZERO_DIGEST, decode, digest_of, encode
 from protocol.records.batch import Batch, Certificate
 from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
 from protocol.records.result import Receipt, Result, result_key
+from protocol.records.submission import SignedSubmission
 from protocol.records.weights import EpochWeights, weights_key
-from protocol.state_proof import StateProof
 from registry.access import current_epoch, read
 from registry.catalog import write_genesis
 from registry.epochs import fixed_edge
 from storage.blobs import BlobStore
-from storage.database import Column, Database, WriteBatch
+from storage.database import Column, Database, FrozenDatabase, WriteBatch
 from storage.errors import LedgerError
 from storage.ledger import Ledger
+from storage.retention import Aged, Retention, RetentionPolicy, Standing, floors
 from storage.state import StateTree
 from validator_node.errors import GenesisMismatchError
 from validator_node.execution import Outcome, execute
+from validator_node.receipts import Receipts
 
 _NETWORK_KEY = b"network-id"
 _STABLE_KEY = b"stable"
-_EVIDENCE_KEY = b"evidence/"
+EVIDENCE_KEY = b"evidence/"
 _DIVERGED_KEY = b"diverged"
-
-
-class ProvenResult(Record):
-    """A result's proof under the state root after slot `seq`."""
-
-    seq: U64
-    proof: StateProof
+_ANCHOR_KEY = b"anchor"
+_EDGE_KEY = b"edge/"
 
 
 class Store:
     """Everything a node keeps but its journal and its keys."""
 
-    def __init__(self, database: Database, genesis: Genesis) -> None:
+    def __init__(
+        self,
+        database: Database,
+        genesis: Genesis,
+        policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - frozen
+    ) -> None:
         self.database = database
         self.genesis = genesis
         self.tree = StateTree(database)
         self.ledger = Ledger(database)
         self.blobs = BlobStore(database)
         self._batch = WriteBatch()
+        self.retention = Retention(database, self.ledger)
+        self._policy = policy
+        self._receipts = Receipts(self)
         self._fresh_bodies: dict[bytes, bytes] = {}
         """Bodies in the open batch, which the blob store cannot see yet."""
         self.voters = self.voters_of(self.epoch)
 
     @classmethod
-    def open(cls, path: Path, genesis: Genesis) -> Self:
+    def open(
+        cls,
+        path: Path,
+        genesis: Genesis,
+        policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - frozen
+    ) -> Self:
         """Open the database at `path`, filled with the genesis if it is new.
 
         Raises `GenesisMismatchError` if it belongs to another network, and the errors of
@@ -71,7 +82,7 @@ class Store:
         database = Database.open(path)
         try:
             known = database.get(Column.META, _NETWORK_KEY)
-            store = cls(database, genesis)
+            store = cls(database, genesis, policy)
             if known is None:
                 store._write_genesis()
         except BaseException:
@@ -104,9 +115,14 @@ class Store:
         return current_epoch(self.tree.view())
 
     def voters_of(self, epoch: int) -> Voters:
-        """Return the voters of an epoch. The members are the genesis' until a set is decided."""
-        validators = self.genesis.validators.for_epoch(epoch)
-        return Voters(validators, self.genesis.network_id)
+        """Return the voters of an epoch, as the edge checkpoint before it names them.
+
+        Before that is stable, and in epoch 0, they are the genesis' members.
+        """
+        handover = self.edge_checkpoint(epoch - 1) if epoch > 0 else None
+        if handover is not None:
+            return next_voters(handover, self.genesis.network_id)
+        return Voters(self.genesis.validators.for_epoch(epoch), self.genesis.network_id)
 
     def edge(self) -> Edge | None:
         """Return where the epoch ends and who votes in the next one, once that is agreed."""
@@ -129,10 +145,25 @@ class Store:
         tip = self.ledger.tip()
         return tip[1] if tip else ZERO_DIGEST
 
+    @property
+    def first_held(self) -> int:
+        """The first slot whose batch is held; above `height` if none is."""
+        return self.ledger.first()
+
     def certificate_at(self, seq: int) -> Certificate | None:
-        """Return the commit certificate of a decided slot."""
+        """Return the commit certificate of a decided slot, or of the snapshot's slot."""
         entry = self.ledger.get(seq)
-        return None if entry is None else decode(Certificate, entry.certificate)
+        if entry is not None:
+            return decode(Certificate, entry.certificate)
+        data = self.database.get(Column.META, _ANCHOR_KEY)
+        anchor = None if data is None else decode(Certificate, data)
+        return anchor if anchor is not None and anchor.header.seq == seq else None
+
+    @property
+    def executed_epoch(self) -> int:
+        """The epoch of the last executed slot; 0 at genesis."""
+        certificate = self.certificate_at(self.height)
+        return certificate.header.epoch if certificate is not None else 0
 
     def batch_at(self, seq: int) -> tuple[Batch, Certificate] | None:
         """Return a decided slot's batch and certificate, or None."""
@@ -144,7 +175,7 @@ class Store:
     def root_after(self, seq: int) -> bytes | None:
         """Return the state root after slot `seq` (genesis for 0 and below), or None."""
         key = _seq_key(max(seq, 0))
-        return self.database.get(Column.ROOTS, key, batch=self._open_batch())
+        return self.database.get(Column.ROOTS, key, batch=self.open_batch)
 
     def apply(self, batch: Batch, certificate: Certificate) -> Outcome:
         """Execute the next decided batch. Durable after `flush`; reads see it at once.
@@ -154,7 +185,7 @@ class Store:
         header = certificate.header
         if header.seq != self.height + 1:
             raise LedgerError(f"slot {header.seq} cannot follow executed slot {self.height}")
-        pending = self._open_batch()
+        pending = self.open_batch
         with self.tree.view() as view:
             outcome = execute(view, self.voters, self.genesis.parameters, header, batch)
             root = self.tree.commit(view, pending)
@@ -163,24 +194,20 @@ class Store:
         self.ledger.put(pending, header.seq, header.digest, encode(batch), encode(certificate))
         pending.put(Column.ROOTS, _seq_key(header.seq), root)
         for result in outcome.results:
-            proven = ProvenResult(
-                seq=header.seq,
-                proof=self.tree.prove(result_key(result.submission_id)),
-            )
-            pending.put(Column.PROOFS, result.submission_id, encode(proven))
+            self._receipts.prove(result.submission_id, header.seq)
         return outcome
 
     def put_stable(self, certificate: CheckpointCertificate) -> None:
         """Keep the newest stable checkpoint, and each one at an epoch's edge by its epoch."""
         data = encode(certificate)
-        batch = self._open_batch()
+        batch = self.open_batch
         batch.put(Column.META, _STABLE_KEY, data)
         if certificate.checkpoint.next_set is not None:
             batch.put(Column.META, _edge_key(certificate.checkpoint.epoch), data)
 
     def mark_diverged(self, seq: int) -> None:
         """Remember, durably, that this node's state is wrong at `seq`: it must not vote again."""
-        self._open_batch().put(Column.META, _DIVERGED_KEY, _seq_key(seq))
+        self.open_batch.put(Column.META, _DIVERGED_KEY, _seq_key(seq))
         self.flush()
 
     @property
@@ -191,12 +218,17 @@ class Store:
 
     def put_evidence(self, evidence: Evidence) -> None:
         """Keep a proof that a validator contradicted itself."""
-        self._open_batch().put(Column.META, _EVIDENCE_KEY + digest_of(evidence), encode(evidence))
+        self.open_batch.put(Column.META, EVIDENCE_KEY + digest_of(evidence), encode(evidence))
 
     def evidence(self) -> list[Evidence]:
         """Return every kept proof."""
-        rows = self.database.iterate(Column.META, _EVIDENCE_KEY, batch=self._open_batch())
+        rows = self.database.iterate(Column.META, EVIDENCE_KEY, batch=self.open_batch)
         return [decode(Evidence, data) for _, data in rows]
+
+    def evidence_of(self, digest: bytes) -> Evidence | None:
+        """Return a kept proof by its digest, or None."""
+        data = self.database.get(Column.META, EVIDENCE_KEY + digest, batch=self.open_batch)
+        return None if data is None else decode(Evidence, data)
 
     def stable(self) -> CheckpointCertificate | None:
         """Return the newest stable checkpoint, or None before the first."""
@@ -206,13 +238,19 @@ class Store:
         """Return the stable checkpoint at the edge of a former epoch."""
         return self._checkpoint(_edge_key(epoch))
 
+    def edge_checkpoints(self) -> list[CheckpointCertificate]:
+        """Return the stable checkpoints at the edges of all former epochs that are held."""
+        rows = self.database.iterate(Column.META, _EDGE_KEY, batch=self.open_batch)
+        return [decode(CheckpointCertificate, data) for _, data in rows]
+
     def _checkpoint(self, key: bytes) -> CheckpointCertificate | None:
-        data = self.database.get(Column.META, key, batch=self._open_batch())
+        data = self.database.get(Column.META, key, batch=self.open_batch)
         return None if data is None else decode(CheckpointCertificate, data)
 
     def put_body(self, digest: bytes, body: bytes) -> None:
         """Keep a submission's body, by its hash. Durable after `flush`."""
-        self.blobs.put(self._open_batch(), digest, body)
+        self.blobs.put(self.open_batch, digest, body)
+        self.retention.note(self.open_batch, Aged.BODY, digest, self.height)
         self._fresh_bodies[digest] = body
 
     def body(self, digest: bytes) -> bytes | None:
@@ -231,7 +269,32 @@ class Store:
             self._batch = WriteBatch()
             self._fresh_bodies.clear()
 
-    def _open_batch(self) -> WriteBatch:
+    def drop_old(self) -> int:
+        """Drop some of what is old, with the next flush; return how many keys."""
+        stable = self.stable()
+        parameters = self.genesis.parameters
+        standing = Standing(
+            height=self.height,
+            stable_seq=0 if stable is None else stable.checkpoint.seq,
+            epoch=self.epoch,
+            window=parameters.window,
+            dispute_after=parameters.dispute_after,
+        )
+        kept_from = floors(self._policy, standing, self._edge_of)
+        return self.retention.step(self.open_batch, kept_from)
+
+    def _edge_of(self, epoch: int) -> int | None:
+        found = self.edge_checkpoint(epoch)
+        return None if found is None else found.checkpoint.seq
+
+    def freeze(self) -> FrozenDatabase:
+        """Return the store as it is after the last executed slot; it does not change any more."""
+        self.flush()
+        return self.database.freeze()
+
+    @property
+    def open_batch(self) -> WriteBatch:
+        """The changes that the next flush writes."""
         return self._batch
 
     # --- what people ask for -----------------------------------------------------------------
@@ -240,31 +303,46 @@ class Store:
         """Return a submission's result, or None if it has not ended."""
         return read(self.tree.view(), Result, result_key(submission_id))
 
+    def signed_submission(self, submission_id: bytes) -> SignedSubmission | None:
+        """Return an admitted submission with its signature, as long as its batch is held."""
+        return self._receipts.signed_submission(submission_id)
+
     def weights(self, epoch: int) -> EpochWeights | None:
         """Return the weights of a closed epoch."""
         return read(self.tree.view(), EpochWeights, weights_key(epoch))
 
     def receipt(self, submission_id: bytes) -> Receipt | None:
         """Return the receipt of a settled submission; None until its root is certified."""
-        result = self.result(submission_id)
-        data = self.database.get(Column.PROOFS, submission_id, batch=self._open_batch())
-        if result is None or data is None:
-            return None
-        proven = decode(ProvenResult, data)
-        certifying = self.batch_at(proven.seq + self.genesis.parameters.window)
-        if certifying is None:
-            return None
-        batch, certificate = certifying
-        return Receipt(
-            result=result,
-            state_proof=proven.proof,
-            body=batch.commitment(),
-            certificate=certificate,
-        )
+        return self._receipts.find(submission_id)
+
+
+def write_anchor(
+    database: Database,
+    genesis: Genesis,
+    certificate: CheckpointCertificate,
+    decided: Certificate,
+    handovers: Iterable[CheckpointCertificate],
+) -> None:
+    """Make a database, into which the state of a snapshot was put, the store at its checkpoint.
+
+    The certificates are believed: whoever calls this has proven them.
+    """
+    checkpoint = certificate.checkpoint
+    batch = WriteBatch()
+    Ledger(database).anchor(batch, checkpoint.seq, checkpoint.chain_hash)
+    batch.put(Column.META, _NETWORK_KEY, genesis.network_id)
+    batch.put(Column.META, _STABLE_KEY, encode(certificate))
+    batch.put(Column.META, _ANCHOR_KEY, encode(decided))
+    batch.put(Column.ROOTS, _seq_key(checkpoint.seq), checkpoint.state_root)
+    for handover in handovers:
+        batch.put(Column.META, _edge_key(handover.checkpoint.epoch), encode(handover))
+    if checkpoint.next_set is not None:
+        batch.put(Column.META, _edge_key(checkpoint.epoch), encode(certificate))
+    database.write(batch)
 
 
 def _edge_key(epoch: int) -> bytes:
-    return b"edge/" + epoch.to_bytes(8, "big")
+    return _EDGE_KEY + epoch.to_bytes(8, "big")
 
 
 def _seq_key(seq: int) -> bytes:

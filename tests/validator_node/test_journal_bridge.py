@@ -19,7 +19,8 @@ from storage.errors import (
 )
 from tests.support import World, make_verdict
 from validator_node import journal_bridge
-from validator_node.journal_bridge import SigningJournal
+from validator_node.journal_bridge import ObserverJournal, SigningJournal, journal_paths
+from validator_node.journal_bridge import open_journal as open_node_journal
 
 WORLD = World()
 SIGNER = WORLD.keys[0].public_key
@@ -38,7 +39,9 @@ def open_journal(tmp_path: Path) -> Iterator[Open]:
         for journal in opened:
             journal.close()
         opened.clear()
-        opened.append(SigningJournal(tmp_path / "journal", tmp_path / "marker", signer))
+        opened.append(
+            SigningJournal(tmp_path / "journal", tmp_path / "marker", signer, create=True)
+        )
         return opened[0]
 
     yield call
@@ -275,7 +278,22 @@ def closing(journal: SigningJournal) -> Iterator[SigningJournal]:
 
 def test_a_journal_is_used_by_one_process_only(tmp_path: Path) -> None:
     place = (tmp_path / "journal", tmp_path / "marker", SIGNER)
-    with closing(SigningJournal(*place)), pytest.raises(JournalLockedError):
+    with closing(SigningJournal(*place, create=True)), pytest.raises(JournalLockedError):
         SigningJournal(*place)
     with closing(SigningJournal(*place)) as journal:
         assert journal.remembered.persisted == []
+
+
+def test_a_node_without_a_journal_observes_and_says_why(tmp_path: Path) -> None:
+    journal, reason = open_node_journal(tmp_path, SIGNER)
+    assert isinstance(journal, ObserverJournal)
+    assert "never been one" in reason
+    assert not (tmp_path / "journal.marker").exists()
+    with pytest.raises(AssertionError, match="about to sign"):
+        journal.append(vote("prepare"))
+    assert not journal.is_dirty
+    SigningJournal(*journal_paths(tmp_path), SIGNER, create=True).close()
+    journal, reason = open_node_journal(tmp_path, SIGNER)
+    assert isinstance(journal, SigningJournal)
+    assert reason == ""
+    journal.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hmac
 import stat
 from pathlib import Path
 
@@ -126,3 +127,15 @@ def test_an_empty_passphrase_file_protects_nothing(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(ConfigError, match="empty"):
         passphrase(file)
+
+
+def test_the_storage_key_follows_from_the_libp2p_seed_alone(keystore: Path) -> None:
+    key = load_keystore(keystore, SECRET).storage_key
+    # RFC 5869 by hand: extract with a salt of zeros, then one block of expansion.
+    extracted = hmac.digest(bytes(32), SEEDS.libp2p, "sha256")
+    assert key == hmac.digest(extracted, b"validator-node storage key 1\x01", "sha256")
+    other = Seeds(hotkey=sha256(b"4"), consensus=sha256(b"5"), libp2p=SEEDS.libp2p)
+    assert Keys.of(other).storage_key == key
+    assert Keys.of(Seeds.generate()).storage_key != key
+    assert key not in keystore.read_bytes()
+    assert key.hex() not in repr(load_keystore(keystore, SECRET))

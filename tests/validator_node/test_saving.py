@@ -18,7 +18,7 @@ WORLD = World()
 def parts(tmp_path: Path) -> Iterator[tuple[Store, SigningJournal, Saving]]:
     store = Store.open(tmp_path / "db", WORLD.genesis)
     key = WORLD.keys[0].public_key
-    journal = SigningJournal(tmp_path / "journal", tmp_path / "marker", key)
+    journal = SigningJournal(tmp_path / "journal", tmp_path / "marker", key, create=True)
     yield store, journal, Saving(store, journal)
     journal.close()
     store.close()
@@ -55,6 +55,21 @@ def test_rule_2_a_stable_checkpoint_is_flushed_before_the_journal_forgets(parts)
     with pytest.raises(VowBelowFloorError):
         promise(journal, 1)
     assert not saving.save(3.0)
+
+
+def test_rule_2_nothing_is_forgotten_that_is_not_executed_here(parts) -> None:
+    store, journal, saving = parts
+    WORLD.decide(store)
+    saving.cover(3)  # others are ahead: this node still votes on slots 2 and 3
+    assert saving.save(2.0)
+    promise(journal, 2)
+    with pytest.raises(VowBelowFloorError):
+        promise(journal, 1)
+    WORLD.decide(store)
+    assert saving.save(3.0)
+    with pytest.raises(VowBelowFloorError):
+        promise(journal, 2)
+    promise(journal, 3)
 
 
 def test_rule_3_what_an_own_statement_speaks_of_is_flushed_with_it(parts) -> None:

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from validator_node.cli import receipt, signing_history, testnet
+from validator_node.cli import db, receipt, signing_history, testnet
 from validator_node.errors import NodeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(receipt.app, name="receipt")
+app.add_typer(db.app, name="db")
 app.add_typer(signing_history.app, name="signing-history")
 app.command("testnet")(testnet.run_network)
 app.command("mine", hidden=True)(testnet.mine)
@@ -30,7 +31,7 @@ def run(
 
     from validator_node.config import load_config
     from validator_node.logs import configure
-    from validator_node.node import run_node
+    from validator_node.run import run_node
 
     loaded = load_config(config)
     configure(log_file)
@@ -56,6 +57,26 @@ def evidence(
                 )
     finally:
         store.close()
+
+
+@app.command()
+def checkpoint(
+    config: Annotated[Path, typer.Option(help="TOML configuration of the stopped node")],
+) -> None:
+    """Show the newest checkpoint at an epoch's edge, for `trusted_checkpoint` of a new node."""
+    from validator_node.config import load_config, load_genesis
+    from validator_node.errors import ConfigError
+    from validator_node.store import Store
+
+    loaded = load_config(config)
+    store = Store.open(loaded.state_dir / "db", load_genesis(loaded.genesis))
+    try:
+        edge = store.edge_checkpoint(store.executed_epoch - 1)
+    finally:
+        store.close()
+    if edge is None:
+        raise ConfigError(f"{loaded.state_dir}: no epoch has ended yet")
+    typer.echo(f"{edge.checkpoint.epoch}:{edge.checkpoint.digest.hex()}")
 
 
 @app.command()

@@ -10,10 +10,25 @@ import typer
 from storage.signing_history import export_history, import_history, parse_history
 from validator_node.config import load_config, load_genesis
 from validator_node.errors import ConfigError
+from validator_node.journal_bridge import begin_history
+from validator_node.keys import load_keystore, passphrase
 
-app = typer.Typer(no_args_is_help=True, help="Signing history: export, import.")
+app = typer.Typer(no_args_is_help=True, help="Signing history: new, export, import.")
 
 ConfigOption = Annotated[Path, typer.Option(help="TOML configuration of the stopped node")]
+
+
+@app.command("new")
+def new_command(config: ConfigOption) -> None:
+    """Begin the journal of a consensus key that has NEVER signed, anywhere.
+
+    A node without a journal only observes: it cannot know what its key has promised, and a key that
+    contradicts itself loses its stake. For a key that has signed before, import its history.
+    """
+    loaded = load_config(config)
+    keys = load_keystore(loaded.keystore, passphrase(loaded.passphrase_file))
+    begin_history(loaded.state_dir, keys.consensus.public_key)
+    typer.echo(f"{loaded.state_dir}: signing history of {keys.consensus.public_key.hex()} begun")
 
 
 @app.command("export")

@@ -1,0 +1,186 @@
+"""What an operator does with the database of a stopped node: look, compact, repair.
+
+Rules:
+1. The node must be stopped: LevelDB is opened by one process at a time and says so otherwise.
+2. A node that crashed needs nothing before: LevelDB replays its own log when it is opened.
+3. Nothing here touches the journal. What the node has promised stays promised.
+
+Checking everything is `database_check`, going back to an earlier slot is `database_rollback`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.records.genesis import Genesis
+from storage.database import Column, Database
+from storage.errors import DatabaseDamagedError, DatabaseMissingError
+from storage.migrations import SCHEMA_KEY
+from storage.snapshots import SnapshotFolder
+from validator_node.errors import GenesisMismatchError, NodeError
+from validator_node.store import Store
+
+DATABASE_FOLDER = "db"
+SNAPSHOT_FOLDER = "snapshots"
+NETWORK_KEY = b"network-id"
+_REPORT_EVERY = 1000
+
+Report = Callable[[str, int, int], None]
+"""(what is being done, how much of it is done, of how much; 0 where that is not known)."""
+
+
+class DatabaseToolError(NodeError):
+    """A database command cannot do what it was asked for."""
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """What one column holds."""
+
+    name: str
+    entries: int
+    bytes: int
+    """Keys and values before compression."""
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """A snapshot on the disk."""
+
+    seq: int
+    state_root: str
+    pairs: int
+    bytes: int
+    manifest: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Where a database stands and what it holds; hashes in hex."""
+
+    path: str
+    schema: str
+    network_id: str
+    height: int
+    epoch: int
+    first_held: int
+    chain_hash: str
+    state_root: str
+    stable_seq: int | None
+    diverged_at: int | None
+    disk_bytes: int
+    columns: tuple[ColumnUse, ...]
+    snapshots: tuple[SnapshotInfo, ...]
+
+
+@contextmanager
+def open_store(state_dir: Path, genesis: Genesis) -> Iterator[Store]:
+    """Open the database of a stopped node, without making one.
+
+    Raises the errors of `Database.open`, `GenesisMismatchError`, and `DatabaseToolError` for a
+    database that was never filled.
+    """
+    path = state_dir / DATABASE_FOLDER
+    with Database.open(path, create=False) as database:
+        known = database.get(Column.META, NETWORK_KEY)
+        if known is None:
+            raise DatabaseToolError(
+                f"database {path}: holds no network; its node never got so far. Delete the folder, "
+                "the node makes another one"
+            )
+        if known != genesis.network_id:
+            raise GenesisMismatchError(path, known, genesis.network_id)
+        yield Store(database, genesis)
+
+
+def inspect(state_dir: Path, genesis: Genesis, report: Report) -> Inspection:
+    """Return where the database stands; reads all of it to count."""
+    with open_store(state_dir, genesis) as store:
+        stable = store.stable()
+        schema = store.database.get(Column.META, SCHEMA_KEY) or b""
+        return Inspection(
+            path=str(store.database.path),
+            schema=schema.decode(),
+            network_id=genesis.network_id.hex(),
+            height=store.height,
+            epoch=store.epoch,
+            first_held=store.ledger.first(),
+            chain_hash=store.chain_hash.hex(),
+            state_root=store.tree.root().hex(),
+            stable_seq=None if stable is None else stable.checkpoint.seq,
+            diverged_at=store.diverged_at,
+            disk_bytes=folder_bytes(store.database.path),
+            columns=tuple(_count(store.database, column, report) for column in Column),
+            snapshots=_snapshots(state_dir),
+        )
+
+
+def compact(state_dir: Path) -> tuple[int, int]:
+    """Compact the database; return its bytes on the disk before and after."""
+    path = state_dir / DATABASE_FOLDER
+    with Database.open(path, create=False) as database:
+        before = folder_bytes(path)
+        database.compact()
+    Database.open(path, create=False).close()  # LevelDB deletes old files when it is opened
+    return before, folder_bytes(path)
+
+
+def repair(state_dir: Path) -> Path:
+    """Rebuild a damaged database from what is readable; return where the damaged one was copied.
+
+    Raises `DatabaseLockedError`, `DatabaseDamagedError` when nothing can be saved, and
+    `DatabaseToolError` when there is no room for the copy.
+    """
+    path = state_dir / DATABASE_FOLDER
+    if not path.is_dir():
+        raise DatabaseMissingError(f"database {path}: does not exist")
+    size, free = folder_bytes(path), shutil.disk_usage(state_dir).free
+    if free < 2 * size:
+        raise DatabaseToolError(
+            f"{state_dir}: repairing {size:,} bytes needs {2 * size:,} free for a copy and for the "
+            f"rebuilt files, there are {free:,}"
+        )
+    kept = free_name(state_dir, f"{DATABASE_FOLDER}.before-repair")
+    with suppress(DatabaseDamagedError):  # but not a lock: the node would still be running
+        Database.open(path, create=False).close()
+    shutil.copytree(path, kept)
+    Database.repair(path)
+    return kept
+
+
+def folder_bytes(path: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(entry.stat().st_size for entry in path.iterdir() if entry.is_file())
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """Return `folder/name`, with a number behind it if that is taken."""
+    number, path = 1, folder / name
+    while path.exists():
+        number += 1
+        path = folder / f"{name}-{number}"
+    return path
+
+
+def _count(database: Database, column: Column, report: Report) -> ColumnUse:
+    name = column.name.lower()
+    entries = size = 0
+    for key, value in database.iterate(column):
+        entries, size = entries + 1, size + 1 + len(key) + len(value)
+        if entries % _REPORT_EVERY == 0:
+            report(name, entries, 0)
+    return ColumnUse(name, entries, size)
+
+
+def _snapshots(state_dir: Path) -> tuple[SnapshotInfo, ...]:
+    folder = state_dir / SNAPSHOT_FOLDER
+    if not folder.exists():
+        return ()
+    return tuple(
+        SnapshotInfo(m.seq, m.state_root.hex(), m.pairs, m.size, m.digest.hex())
+        for m in SnapshotFolder(folder).manifests()
+    )

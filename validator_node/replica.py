@@ -1,0 +1,88 @@
+"""The engine of a node, made from what its database and its journal remember.
+
+Rules:
+1. The journal may know of a newer epoch than the database (whose last writes a crash took), or of
+   an older one (the database came from a snapshot): the engine begins in the newer of the two.
+2. A node whose key is in the set votes; one whose key is not follows, and votes from the epoch on
+   whose set names it. One without a usable journal follows and never votes with this key.
+"""
+
+from __future__ import annotations
+
+from consensus.effects import Persist, PersistEpoch
+from consensus.engine import Engine
+from consensus.validators import Voters
+from protocol.identity import ConsensusKey, verify_consensus
+from protocol.records.genesis import Genesis
+from registry import keys as state_keys
+from registry.access import read
+from validator_node.config import NodeConfig
+from validator_node.errors import ReplayError
+from validator_node.journal_bridge import AnyJournal, ObserverJournal
+from validator_node.statements import StatementPool
+from validator_node.store import Store
+
+
+def open_store(config: NodeConfig, genesis: Genesis) -> Store:
+    """Open a node's database. Raises `ReplayError` if its state is known to be wrong."""
+    store = Store.open(config.state_dir / "db", genesis, config.retention)
+    if store.diverged_at is not None:
+        seq = store.diverged_at
+        store.close()
+        raise ReplayError(
+            f"{config.state_dir}: the state differed from a quorum's at slot {seq}; this node must "
+            "not vote with it. Keep a copy of `db` for analysis, remove it, and start the node "
+            "with the same journal: it takes the state from its peers"
+        )
+    return store
+
+
+def make_engine(store: Store, journal: AnyJournal, key: ConsensusKey) -> Engine:
+    """Return the engine, where the node left off."""
+    persisted = [*journal.remembered.persisted, *_missing_epochs(store, journal)]
+    begun = [record for record in persisted if isinstance(record, PersistEpoch)]
+    voters = store.voters_of(begun[-1].certificate.checkpoint.epoch if begun else 0)
+    may_sign = not isinstance(journal, ObserverJournal)
+    return Engine(
+        voters,
+        voters.index_of_key(key.public_key) if may_sign else None,
+        key=key.public_key if may_sign else None,
+        sign=key.sign,
+        verify=verify_consensus,
+        parameters=store.genesis.parameters,
+        genesis_digest=store.genesis.network_id,
+        executed=store.certificate_at(store.height),
+        stable=store.stable(),
+        edge=store.edge(),
+        persisted=persisted,
+    )
+
+
+def _missing_epochs(store: Store, journal: AnyJournal) -> list[Persist]:
+    """Journal the newest epoch of the database if the journal is older, and return it (rule 1)."""
+    known = [
+        record.certificate.checkpoint.epoch + 1
+        for record in journal.remembered.persisted
+        if isinstance(record, PersistEpoch)
+    ]
+    epoch = store.executed_epoch
+    if epoch <= max(known, default=0):
+        return []
+    handover = store.edge_checkpoint(epoch - 1)
+    if handover is None:
+        raise AssertionError(f"epoch {epoch} was executed and its opening checkpoint is not held")
+    record = PersistEpoch(handover)
+    journal.append(record)
+    journal.sync()
+    return [record]
+
+
+def statement_pool(store: Store, voters: Voters) -> StatementPool:
+    """Return an empty pool that knows which statements are executed."""
+    pool = StatementPool(len(voters))
+    view = store.tree.view()
+    for signer in range(len(voters)):
+        mark = read(view, state_keys.Mark, state_keys.MARK + state_keys.u16(signer))
+        if mark is not None:
+            pool.mark_executed(signer, mark.counter)
+    return pool

@@ -1,0 +1,88 @@
+"""Running a node: open everything in order, run, and close everything in reverse.
+
+A run ends when the node is told to stop, when a service fails, or when a snapshot waits to be
+installed: then everything is closed and the next run begins from the snapshot.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import structlog
+import trio
+
+from protocol.records.genesis import Genesis
+from runtime.engine import engine_id
+from runtime.pool import open_pool
+from validator_node.config import NodeConfig, load_genesis
+from validator_node.errors import ConfigError, ResyncNeeded
+from validator_node.founding import load_modules
+from validator_node.gauges import sources_of
+from validator_node.keys import Keys, load_keystore, passphrase
+from validator_node.metrics import MetricsServer
+from validator_node.network.network import NetworkConfig, open_network
+from validator_node.node import Node
+from validator_node.records.assembly import RecordParts
+from validator_node.sync.download import install_prepared
+from validator_node.sync.trust import parse_trusted
+
+log = structlog.get_logger(__name__)
+
+
+async def run_node(config: NodeConfig) -> None:
+    """Run a node until SIGINT or SIGTERM. Raises `NodeError` for what its operator can mend."""
+    genesis = load_genesis(config.genesis)
+    if genesis.engine_id != engine_id():
+        raise ConfigError(
+            f"the network runs evaluation engine {genesis.engine_id.hex()[:16]}, this build has "
+            f"{engine_id().hex()[:16]}: install the release that the network has agreed on"
+        )
+    parse_trusted(config.trusted_checkpoint)
+    keys = load_keystore(config.keystore, passphrase(config.passphrase_file))
+    config.state_dir.mkdir(parents=True, exist_ok=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        while True:
+            if install_prepared(config.state_dir):
+                log.info("snapshot installed")
+            try:
+                await _run_once(config, genesis, keys)
+                break
+            except* ResyncNeeded as group:
+                log.info("restarting", reason=str(group.exceptions[0]))
+        nursery.cancel_scope.cancel()
+
+
+async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
+    modules = load_modules(genesis)
+    records = RecordParts(config.state_dir, genesis)
+    network_config = NetworkConfig(
+        seed=keys.libp2p_seed,
+        listen_host=config.listen_host,
+        listen_port=config.listen_port,
+        bootstrap=config.bootstrap,
+        announce=config.external_addrs,
+        dht=records.config(),
+    )
+    node: Node | None = None
+    try:
+        async with (
+            open_pool(
+                config.workers, module_source=modules.get, expected_engine_id=genesis.engine_id
+            ) as pool,
+            open_network(network_config) as network,
+        ):
+            node = Node(config, genesis, keys, pool, network, modules.get, records)
+            with MetricsServer(config.metrics_host, config.metrics_port, sources_of(node)):
+                await node.run()
+    finally:
+        if node is not None:  # last: whoever still asks over the network needs the store
+            node.close()
+        records.close()
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            scope.cancel()
