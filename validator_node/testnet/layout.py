@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 import time
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from challenges import examples
@@ -17,10 +18,11 @@ from protocol.records.validators import Validator, ValidatorSet
 from registry.spec import ChallengeSpec
 from runtime.engine import engine_id
 from validator_node.errors import TestnetError
+from validator_node.journal_bridge import begin_history
 from validator_node.keys import Keys, Seeds, save_keystore
 from validator_node.network.host import peer_id_of
+from validator_node.testnet.wiring import HOST, Loopback, Wiring
 
-HOST = "127.0.0.1"
 STAKES = (310, 270, 230, 190)
 """Stakes of the validators, in order; further ones repeat them."""
 RAO = 1_000_000_000
@@ -43,16 +45,29 @@ class TestnetOptions:
     tempo: int = 20
     per_message: int = 4
     interval_s: float = 0.5
+    stakes: tuple[int, ...] = STAKES
+    """Stakes of the validators, in order, in TAO; further ones repeat them."""
+    observers: int = 0
+    """Nodes whose keys are in no validator set; their indices follow the validators'."""
+    challenges: tuple[str, ...] = ()
+    """Names of the example challenges; empty for all of them."""
+    skills: tuple[int, ...] = (0, 1, 2, 3)
+    """Skills of the miners, in order; further ones repeat them."""
+    away: frozenset[int] = frozenset()
+    """Nodes that do not run from the beginning: no miner counts on them."""
 
 
 @dataclass(frozen=True)
 class ValidatorSite:
-    """One validator's files and addresses."""
+    """One validator's (or observer's) files and addresses."""
 
     index: int
     folder: Path
     address: str
     metrics_port: int
+    metrics_host: str = HOST
+    prefix: tuple[str, ...] = ()
+    """What stands before the node's command, such as the entry into its network namespace."""
 
     @property
     def config(self) -> Path:
@@ -99,6 +114,12 @@ class Layout:
     chain_dir: Path
     validators: tuple[ValidatorSite, ...]
     miners: tuple[MinerSite, ...]
+    observers: tuple[ValidatorSite, ...] = field(default=())
+
+    @property
+    def nodes(self) -> tuple[ValidatorSite, ...]:
+        """Validators and observers, by index."""
+        return self.validators + self.observers
 
 
 def challenge_record(spec: ChallengeSpec, module_hash: bytes) -> Challenge:
@@ -121,17 +142,9 @@ def challenge_record(spec: ChallengeSpec, module_hash: bytes) -> Challenge:
     )
 
 
-def free_ports(count: int) -> list[int]:
-    """Return `count` TCP ports that are free now."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [int(entry.getsockname()[1]) for entry in sockets]
-    for entry in sockets:
-        entry.close()
-    return ports
-
-
 def _genesis(options: TestnetOptions, validators: list[Keys], miners: list[Keys]) -> Genesis:
-    weights = [STAKES[index % len(STAKES)] * RAO for index in range(len(validators))]
+    stakes = options.stakes
+    weights = [stakes[index % len(stakes)] * RAO for index in range(len(validators))]
     neurons = [
         Neuron(uid=uid, hotkey=keys.hotkey.public_key, stake=weight, validator_permit=True)
         for uid, (keys, weight) in enumerate(zip(validators, weights, strict=True))
@@ -139,7 +152,7 @@ def _genesis(options: TestnetOptions, validators: list[Keys], miners: list[Keys]
         Neuron(uid=uid, hotkey=keys.hotkey.public_key, stake=0, validator_permit=False)
         for uid, keys in enumerate(miners, start=len(validators))
     ]
-    loaded = [examples.load(name) for name in examples.names()]
+    loaded = [examples.load(name) for name in options.challenges or examples.names()]
     return Genesis(
         name="testnet",
         engine_id=engine_id(),
@@ -169,78 +182,136 @@ def _genesis(options: TestnetOptions, validators: list[Keys], miners: list[Keys]
     )
 
 
-def prepare(options: TestnetOptions) -> Layout:
-    """Make keys, genesis and configuration files in an empty state folder."""
+def claim(folder: Path) -> None:
+    """Make an empty folder; `TestnetError` if there is something in it."""
+    if folder.exists() and any(folder.iterdir()):
+        raise TestnetError(f"{folder} is not empty: choose another --state-dir or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def prepare(options: TestnetOptions, wiring: Wiring | None = None) -> Layout:
+    """Make keys, genesis and configuration files in an empty state folder.
+
+    With a wiring of its own the caller has claimed the folder, and may have put files there.
+    """
     root = options.state_dir
-    if root.exists() and any(root.iterdir()):
-        raise TestnetError(f"{root} is not empty: choose another --state-dir or remove it")
-    root.mkdir(parents=True, exist_ok=True)
-    seeds = [Seeds.generate() for _ in range(options.validators)]
+    if wiring is None:
+        claim(root)
+        wiring = Loopback(options.validators + options.observers)
+    seeds = [Seeds.generate() for _ in range(options.validators + options.observers)]
     miner_seeds = [Seeds.generate() for _ in range(options.miners)]
-    genesis = _genesis(options, [Keys.of(s) for s in seeds], [Keys.of(s) for s in miner_seeds])
+    founders = [Keys.of(seed) for seed in seeds[: options.validators]]
+    genesis = _genesis(options, founders, [Keys.of(seed) for seed in miner_seeds])
     genesis_file = root / "genesis.bin"
     genesis_file.write_bytes(encode(genesis))
-    ports = free_ports(2 * options.validators)
-    addresses = [
-        f"/ip4/{HOST}/tcp/{port}/p2p/{peer_id_of(seed.libp2p)}"
-        for port, seed in zip(ports, seeds, strict=False)
-    ]
-    validators = []
+    peer_ids = [str(peer_id_of(seed.libp2p)) for seed in seeds]
+    nodes = []
     for index, seed in enumerate(seeds):
-        site = ValidatorSite(
-            index, root / f"validator-{index}", addresses[index], ports[options.validators + index]
-        )
-        _write_validator(root, site, seed, ports[index], addresses)
-        validators.append(site)
+        site = _site(options, index, wiring, peer_ids[index])
+        dialled = [
+            multiaddr_of(*wiring.dial(index, other), peer_id)
+            for other, peer_id in enumerate(peer_ids)
+            if other != index
+        ]
+        _write_validator(root, site, seed, wiring, dialled)
+        nodes.append(site)
+    addresses = [site.address for site in nodes if site.index not in options.away]
     miners = []
     for index, seed in enumerate(miner_seeds):
         miner = MinerSite(index, options.validators + index, root / f"miner-{index}")
-        _write_miner(options, miner, seed, genesis_file, addresses)
+        _write_miner(options, miner, seed, wiring.miner_host, addresses)
         miners.append(miner)
-    return Layout(options, genesis, genesis_file, root / "chain", tuple(validators), tuple(miners))
+    validators, observers = nodes[: options.validators], nodes[options.validators :]
+    return Layout(
+        options,
+        genesis,
+        genesis_file,
+        root / "chain",
+        tuple(validators),
+        tuple(miners),
+        tuple(observers),
+    )
+
+
+def multiaddr_of(host: str, port: int, peer_id: str) -> str:
+    """Return the multiaddr of a peer that listens on an IPv4 address and TCP port."""
+    return f"/ip4/{host}/tcp/{port}/p2p/{peer_id}"
+
+
+def _site(options: TestnetOptions, index: int, wiring: Wiring, peer_id: str) -> ValidatorSite:
+    place = wiring.place(index)
+    observer = index >= options.validators
+    name = f"observer-{index}" if observer else f"validator-{index}"
+    address = multiaddr_of(place.host, place.port, peer_id)
+    return ValidatorSite(
+        index,
+        options.state_dir / name,
+        address,
+        place.metrics_port,
+        place.host,
+        wiring.prefix(index),
+    )
 
 
 def _write_validator(
-    root: Path, site: ValidatorSite, seeds: Seeds, port: int, addresses: list[str]
+    root: Path, site: ValidatorSite, seeds: Seeds, wiring: Wiring, bootstrap: list[str]
 ) -> None:
     site.folder.mkdir()
     passphrase = secrets.token_urlsafe(16)
     save_keystore(site.folder / "keystore", seeds, passphrase)
+    begin_history(site.folder / "state", Keys.of(seeds).consensus.public_key)
     secret = site.folder / "passphrase"
     secret.touch(0o600)
     secret.write_text(passphrase)
-    others = [address for address in addresses if address != site.address]
-    settings = {
-        "genesis": str(root.absolute() / "genesis.bin"),
-        "keystore": "keystore",
-        "passphrase_file": "passphrase",
-        "state_dir": "state",
-        "chain_dir": str(root.absolute() / "chain"),
-        "listen_host": HOST,
-        "listen_port": port,
-        "metrics_host": HOST,
-        "metrics_port": site.metrics_port,
-        "bootstrap": others,
-        "workers": 1,
-    }
-    # JSON strings, numbers and lists are TOML as they stand.
+    place = wiring.place(site.index)
+    write_settings(
+        site,
+        {
+            "genesis": str(root.absolute() / "genesis.bin"),
+            "keystore": "keystore",
+            "passphrase_file": "passphrase",
+            "state_dir": "state",
+            "chain_dir": str(root.absolute() / "chain"),
+            "listen_host": place.host,
+            "listen_port": place.port,
+            "metrics_host": place.host,
+            "metrics_port": place.metrics_port,
+            "bootstrap": bootstrap,
+            "workers": 1,
+            **wiring.settings,
+        },
+    )
+
+
+def write_settings(site: ValidatorSite, settings: Mapping[str, object]) -> None:
+    """Write a node's configuration file."""
+    # JSON strings, numbers, booleans and lists are TOML as they stand.
     site.config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in settings.items()))
 
 
+def change_settings(site: ValidatorSite, changes: Mapping[str, object]) -> None:
+    """Change some settings in a node's configuration file; they count when it starts again."""
+    write_settings(site, {**tomllib.loads(site.config.read_text()), **changes})
+
+
 def _write_miner(
-    options: TestnetOptions, site: MinerSite, seeds: Seeds, genesis: Path, addresses: list[str]
+    options: TestnetOptions,
+    site: MinerSite,
+    seeds: Seeds,
+    listen_host: str,
+    addresses: Sequence[str],
 ) -> None:
     site.folder.mkdir()
     first = site.index % len(addresses)
     chosen = [addresses[first], addresses[(first + 1) % len(addresses)]]
     settings = {
         "seed": seeds.hotkey.hex(),
-        "genesis": str(genesis.absolute()),
+        "genesis": str((options.state_dir / "genesis.bin").absolute()),
         "bootstrap": list(dict.fromkeys(chosen)),
-        "skill": site.index % 4,
+        "skill": options.skills[site.index % len(options.skills)],
         "per_message": options.per_message,
         "interval_s": options.interval_s,
-        "listen_host": HOST,
+        "listen_host": listen_host,
         "report": str(site.report.absolute()),
     }
     site.config.touch(0o600)

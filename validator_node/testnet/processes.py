@@ -14,7 +14,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from validator_node.errors import TestnetError
-from validator_node.testnet.layout import HOST, MinerSite, ValidatorSite
+from validator_node.testnet.layout import MinerSite, ValidatorSite
 
 STOP_S = 20.0
 METRICS_DEADLINE_S = 2.0
@@ -53,10 +53,10 @@ class Child:
             return  # it ended between two looks; the last sample stands
 
 
-async def _start(name: str, log: Path, arguments: list[str]) -> Child:
+async def _start(name: str, log: Path, arguments: list[str], prefix: tuple[str, ...] = ()) -> Child:
     with log.with_suffix(".out").open("ab") as output:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "validator_node", *arguments],
+            [*prefix, sys.executable, "-m", "validator_node", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -68,7 +68,7 @@ async def _start(name: str, log: Path, arguments: list[str]) -> Child:
 async def start_validator(site: ValidatorSite) -> Child:
     """Start a validator's process."""
     arguments = ["run", "--config", str(site.config), "--log-file", str(site.log)]
-    return await _start(f"validator {site.index}", site.log, arguments)
+    return await _start(f"validator {site.index}", site.log, arguments, site.prefix)
 
 
 async def start_miner(site: MinerSite) -> Child:
@@ -77,14 +77,17 @@ async def start_miner(site: MinerSite) -> Child:
     return await _start(f"miner {site.index}", site.log, arguments)
 
 
-async def stop(child: Child) -> None:
-    """End a process with SIGTERM, with SIGKILL after `STOP_S`."""
+async def stop(child: Child) -> bool:
+    """End a process with SIGTERM, with SIGKILL after `STOP_S`; return whether SIGTERM did."""
     child.expected_end = True
+    obeyed = True
     if child.process.poll() is None:
         child.process.send_signal(signal.SIGTERM)
         with trio.move_on_after(STOP_S):
             await child.process.wait()
+        obeyed = child.process.poll() is not None
     await kill(child)
+    return obeyed
 
 
 async def kill(child: Child) -> None:
@@ -101,7 +104,8 @@ def last_line(child: Child) -> str:
         lines = child.log.with_suffix(".out").read_text(errors="replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1] if lines else ""
+    # the frame around a group of errors ends with a line without words
+    return next((line.strip(" |+-") for line in reversed(lines) if line.strip(" |+-")), "")
 
 
 def check_alive(children: list[Child]) -> None:
@@ -119,7 +123,7 @@ async def figures(client: httpx.AsyncClient, site: ValidatorSite) -> Figures | N
     """Return a validator's metrics, or None while it does not answer."""
     try:
         answer = await client.get(
-            f"http://{HOST}:{site.metrics_port}/metrics", timeout=METRICS_DEADLINE_S
+            f"http://{site.metrics_host}:{site.metrics_port}/metrics", timeout=METRICS_DEADLINE_S
         )
     except httpx.HTTPError:
         return None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -116,7 +117,7 @@ class Testnet:
         began = trio.current_time()
         await self._kill_primary()
         await self._watch(
-            "evaluating", None, duration_s * (1 - KILL_AT) - trio.current_time() + began
+            "evaluating", None, max(0.0, duration_s * (1 - KILL_AT) - trio.current_time() + began)
         )
 
     async def _kill_primary(self) -> None:
@@ -189,7 +190,8 @@ def _all(holds: Callable[[Figures], bool]) -> Condition:
     return lambda rows: all(row is not None and holds(row) for row in rows)
 
 
-async def _cancel_on_signal(scope: trio.CancelScope) -> None:
+async def cancel_on_signal(scope: trio.CancelScope) -> None:
+    """Cancel `scope` on SIGINT or SIGTERM."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
@@ -199,7 +201,7 @@ async def _run_phases(layout: Layout, screen: Screen) -> tuple[Testnet, float] |
     async with httpx.AsyncClient() as client:
         testnet = Testnet(layout, screen, client)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+            nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
             try:
                 await testnet.start()
                 began = trio.current_time()
@@ -214,6 +216,21 @@ async def _run_phases(layout: Layout, screen: Screen) -> tuple[Testnet, float] |
     return None
 
 
+@contextmanager
+def only_testnet_error() -> Iterator[None]:
+    """Raise the first `TestnetError` inside groups as itself; its cause is the whole group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        known = group.subgroup(TestnetError)
+        if known is None:
+            raise
+        error: BaseException = known
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
+
+
 def run_testnet(options: TestnetOptions) -> dict[str, Any] | None:
     """Run a test network and return its report; None if it was interrupted.
 
@@ -222,16 +239,8 @@ def run_testnet(options: TestnetOptions) -> dict[str, Any] | None:
     with Screen() as screen:
         layout = prepare(options)
         screen.say(f"state and logs: {options.state_dir}")
-        try:
+        with only_testnet_error():
             ended = trio.run(_run_phases, layout, screen)
-        except BaseExceptionGroup as group:
-            known = group.subgroup(TestnetError)
-            if known is None:
-                raise
-            error: BaseException = known
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            raise error from group
     if ended is None:
         screen.say("interrupted; every process has ended")
         return None
