@@ -277,8 +277,11 @@ class Intake:
             for submission_id, (signed, due) in list(self._waiting.items()):
                 if due > now:
                     continue
-                if why_inadmissible(view, signed.submission) is not None:
+                reason = why_inadmissible(view, signed.submission)
+                if reason is not None:
                     self.on_admitted(submission_id)
+                    if reason != "duplicate":  # the state has it
+                        self._refuse(signed.submission, reason)
                     continue
                 self._waiting[submission_id] = (signed, now + len(self._store.voters) * TURN_S)
                 self._speaker.add(signed)

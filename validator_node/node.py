@@ -172,6 +172,7 @@ class Node:
             verify_consensus,
             is_linked=lambda: self.is_linked,
             full_log=config.full_log,
+            newest=lambda: self.records.newest_checkpoint(network),
         )
 
     def _on_blob_lie(self, peer_id: str) -> None:

@@ -7,7 +7,7 @@ is by event, never by polling.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import multiaddr
@@ -17,6 +17,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 
 from validator_node.network.deadline import shielded
+from validator_node.network.errors import InvalidAddressError
 from validator_node.network.host import CLOSE_S, close_connections, parse_address
 from validator_node.network.limits import Gate
 
@@ -96,6 +97,27 @@ class Connections(INotifee):
             known.append(address)
         if len(known) == 1 and self._nursery is not None:
             self._nursery.start_soon(self._keep, peer_id)
+
+    def keep(self, peer_id: str, texts: Sequence[str]) -> None:
+        """Keep a peer connected under these addresses alone, whatever was known before.
+
+        The one task that keeps it connected goes on with the new ones.
+
+        Raises:
+            InvalidAddressError: one is malformed or names another peer; nothing was changed.
+        """
+        if not texts:
+            raise InvalidAddressError(f"no address to keep {peer_id} connected under")
+        parsed = [parse_address(text) for text in texts]
+        for text, (named, _) in zip(texts, parsed, strict=True):
+            if named != peer_id:
+                raise InvalidAddressError(f"{text!r} is an address of another peer than {peer_id}")
+        known = self._bootstrap.get(peer_id)
+        if known is None:
+            for text in texts:
+                self.add_bootstrap(text)
+        else:
+            known[:] = dict.fromkeys(address for _, address in parsed)
 
     def remove_bootstrap(self, peer_id: str) -> None:
         """Stop keeping a peer connected; an open connection stays."""

@@ -19,7 +19,6 @@ from validator_node.network.dht_records import DhtConfig
 from validator_node.network.gossip import MAX_MESSAGE_BYTES, Gossip, GossipMessage, TopicCheck
 from validator_node.network.groups import sole_error
 from validator_node.network.host import make_host, parse_address, run_host
-from validator_node.network.keeping import keep
 from validator_node.network.limits import Gate, Limits
 from validator_node.network.links import Hello, LinkConfig, Links, OnFrame, OnHello, OnLink
 from validator_node.network.requests import Handler, Requests
@@ -107,8 +106,8 @@ class Network:
         self._connections.remove_bootstrap(peer_id)
 
     def keep(self, peer_id: str, multiaddrs: Sequence[str]) -> None:
-        """Keep a peer connected under these addresses alone; see `keeping`."""
-        keep(self._connections, peer_id, multiaddrs)
+        """Keep a peer connected under these addresses alone; see `Connections.keep`."""
+        self._connections.keep(peer_id, multiaddrs)
 
     async def wait_peers(self, holds: Callable[[frozenset[str]], bool]) -> None:
         """Wait until `holds(connected peers)`."""

@@ -10,21 +10,28 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from consensus.validators import Voters
+from protocol.codec import decode
 from protocol.identity import verify_consensus
+from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
+from protocol.records.record_key import NEWEST, DhtKind, RecordKey
 from protocol.records.validators import SignedNodeRecord
 from registry.access import neuron
 from storage.database import Database
 from storage.record_store import RecordStore
 from validator_node.founding import now_ms
 from validator_node.network.dht_records import DhtConfig
+from validator_node.network.errors import NetworkError
 from validator_node.network.network import Network
 from validator_node.record_service import RecordService
 from validator_node.records.book import RecordBook, make_rules
 from validator_node.records.derived import Derived
+from validator_node.records.errors import RecordError
 from validator_node.records.limits import RECORD_LIMITS
 from validator_node.store import Store
 from validator_node.sync.trust import SetChain
+
+LOOKUP_S = 10.0
 
 
 class RecordParts:
@@ -81,6 +88,17 @@ class RecordParts:
         return RecordService(
             network.dht, self.kept, self._genesis.network_id, own_record=own_record, place=place
         )
+
+    async def newest_checkpoint(self, network: Network) -> CheckpointCertificate | None:
+        """Look up the newest checkpoint that the network has certified; None if none is found."""
+        if network.dht is None:
+            return None
+        key = RecordKey.of(DhtKind.CHECKPOINT, self._genesis.network_id, NEWEST)
+        try:
+            value = await network.dht.get(str(key), deadline_s=LOOKUP_S)
+        except (NetworkError, RecordError):
+            return None
+        return decode(CheckpointCertificate, value)
 
     def detach(self) -> None:
         """Forget the store, which is about to be closed."""

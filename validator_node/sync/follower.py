@@ -6,14 +6,16 @@ Rules:
    no links, is the log read.
 2. Every slot read is checked against its proven set before the engine sees it, so that a lie is
    charged to the peer that told it.
-3. A snapshot is loaded while the node goes on; then `ResyncNeeded` ends this run of the node, and
+3. The newest certified checkpoint is looked up in the DHT as well. If it lies beyond what every
+   connected peer claims, they are behind or keep this node behind: that is reported.
+4. A snapshot is loaded while the node goes on; then `ResyncNeeded` ends this run of the node, and
    the next one begins from the prepared database.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import groupby
 
 import structlog
@@ -23,6 +25,7 @@ from consensus.certificate import Verify
 from consensus.messages import DecidedSlot
 from protocol.codec import decode, encode
 from protocol.errors import ProofError, ProtocolError
+from protocol.records.checkpoint import CheckpointCertificate
 from storage.errors import StorageError
 from validator_node.blobs import BlobUnavailableError
 from validator_node.consensus_driver import ConsensusDriver
@@ -54,8 +57,16 @@ ASK_S = 5.0
 MAX_ASKED = 8
 EXECUTE_S = 60.0
 PROGRESS_S = 2.0
+LOOKUP_EVERY_S = 120.0
 
 log = structlog.get_logger(__name__)
+
+
+Newest = Callable[[], Awaitable[CheckpointCertificate | None]]
+
+
+async def _unknown() -> CheckpointCertificate | None:
+    return None
 
 
 class Follower:
@@ -72,12 +83,16 @@ class Follower:
         *,
         is_linked: Callable[[], bool],
         full_log: bool = False,
+        newest: Newest = _unknown,
     ) -> None:
         """`is_linked` tells whether consensus links bring this node up.
 
-        With `full_log` a snapshot is never loaded while anybody holds the log.
+        With `full_log` a snapshot is never loaded while anybody holds the log. `newest` looks up
+        the newest checkpoint of the network, proven.
         """
         self._full_log = full_log
+        self._newest = newest
+        self._lookup_at = trio.current_time()
         self._store = store
         self._driver = driver
         self._network = network
@@ -109,6 +124,7 @@ class Follower:
     async def _look(self) -> None:
         offers = await self._offers()
         self.highest = max([offer.height for offer in offers.values()], default=0)
+        await self._look_up(bool(offers))
         best = await self._best(offers) if self.highest > self._store.height else None
         height = self._store.height
         moved, self._height_before = height > self._height_before, height
@@ -124,6 +140,21 @@ class Follower:
                     height=height,
                     highest=self.highest,
                 )
+
+    async def _look_up(self, anybody: bool) -> None:
+        """Compare what the peers claim with the checkpoint in the DHT (rule 3)."""
+        if not anybody or trio.current_time() < self._lookup_at:
+            return
+        self._lookup_at = trio.current_time() + LOOKUP_EVERY_S
+        newest = await self._newest()
+        if newest is None or newest.checkpoint.seq <= max(self.highest, self._store.height):
+            return
+        self.counts["peers_behind"] += 1
+        log.warning(
+            "the network has certified more than any connected peer claims",
+            certified=newest.checkpoint.seq,
+            highest=self.highest,
+        )
 
     async def _offers(self) -> dict[str, SyncOffer]:
         offers: dict[str, SyncOffer] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -92,6 +93,7 @@ class Joiner:
         folder: Path,
         network: Network,
         trusted: TrustedCheckpoint | None = None,
+        **options: Any,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
@@ -117,6 +119,7 @@ class Joiner:
             SetChain(world.genesis, verify_consensus, trusted),
             verify_consensus,
             is_linked=lambda: False,
+            **options,
         )
 
     async def follow(self, height: int) -> None:

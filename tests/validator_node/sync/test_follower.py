@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from protocol.records.checkpoint import CheckpointCertificate
 from storage.database import Column, Database, WriteBatch
 from storage.state import StateTree
 from tests.support import World
@@ -59,6 +60,30 @@ async def test_a_liar_is_charged_and_another_peer_asked(tmp_path: Path) -> None:
         assert joiner.store.chain_hash == honest.store.chain_hash
         joiner.store.close()
     for server in (honest, liar):
+        server.store.close()
+
+
+async def test_peers_that_lie_behind_the_certified_checkpoint_are_reported(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    behind, ahead = Server(world, tmp_path / "behind"), Server(world, tmp_path / "ahead")
+    behind.decide(5)
+    ahead.decide(9)
+    newest = world.certify(ahead.store)
+
+    async def look_up() -> CheckpointCertificate:
+        return newest
+
+    async with (
+        behind.online("behind") as source,
+        open_network(config("joiner", *source.addresses)) as network,
+    ):
+        joiner = Joiner(world, tmp_path / "joiner", network, newest=look_up)
+        await joiner.follow(5)
+        assert joiner.follower.counts["peers_behind"] == 1
+        joiner.store.close()
+    for server in (behind, ahead):
         server.store.close()
 
 
