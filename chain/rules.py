@@ -5,8 +5,8 @@ Rules:
    order is the one reported. Both the embedded chain and the preflight ask here, so that what a
    preflight foretells is what the chain then says.
 2. A check changes nothing. Every message names the fault, the figure and what to do.
-3. With commit-reveal the chain applies the rate limit to the commit instead; what is checked here
-   is the plain call.
+3. With commit-reveal the chain applies the rate limit to the commit instead, and checks what is
+   revealed later like a plain call but for that limit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def checked_weights(metagraph: Metagraph, call: CallUnderCheck) -> WeightVector:
     """Return what the chain would store for `call`; raises `ChainError` for the first fault."""
     _check_shape(metagraph, call)
     neuron = _check_caller(metagraph, call)
-    _check_rate(call)
+    if not metagraph.rules.commit_reveal:
+        _check_rate(call)
     _check_permit(metagraph, call, neuron)
     return _check_vector(metagraph, call, neuron)
 

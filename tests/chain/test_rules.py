@@ -114,6 +114,13 @@ def test_a_single_self_weight_is_exempt_from_permit_length_and_limit():
     assert checked_weights(graph_with({"validator_permit": False}), call) == ((1, 65535),)
 
 
+def test_with_commit_reveal_what_is_revealed_has_no_rate_limit():
+    graph = replace(GRAPH, rules=replace(RULES, commit_reveal=True))
+    too_fast = replace(GOOD, last_update=GOOD.block)
+    assert checked_weights(graph, too_fast) == checked_weights(GRAPH, GOOD)
+    assert refused(GRAPH, too_fast).code is Code.SETTING_WEIGHTS_TOO_FAST
+
+
 def test_version_key_zero_accepts_any():
     graph = replace(GRAPH, rules=replace(RULES, version_key=0))
     assert checked_weights(graph, replace(GOOD, version_key=0))

@@ -142,7 +142,7 @@ class Links:
     # Outbound
 
     def _on_connected(self, peer_id: str) -> None:
-        if not self._config.wanted(peer_id):
+        if not self._config.wanted(peer_id) or self._nursery.cancel_scope.cancel_called:
             return
         link = self._links.get(peer_id)
         if link is None:

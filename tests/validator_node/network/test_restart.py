@@ -1,4 +1,8 @@
-"""A peer killed with SIGKILL and started again with its key and port is back within 2 seconds."""
+"""A peer killed with SIGKILL and started again with its key and port is soon back.
+
+The one that stayed dials with a back-off that doubles: however long the peer was away, the next dial
+comes after as long again at the latest, and 2 seconds are enough for everything after it.
+"""
 
 import os
 import subprocess
@@ -61,11 +65,12 @@ async def test_links_and_gossip_come_back_after_sigkill() -> None:
                         pass
                     await stop(process)
                     await node.wait_lost(peer_id)
+                    lost = trio.current_time()
                     process, _ = await start(port)
                     back = trio.current_time()
                     await links.wait_up(1)
                     await node.wait_subscriber(TOPIC)
-                    assert trio.current_time() - back < 2
+                    assert trio.current_time() - back < back - lost + 2
     finally:
         if process is not None:
             await stop(process)
