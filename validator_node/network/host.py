@@ -5,6 +5,7 @@ takes plaintext, where a peer's public key alone is enough to pass for it. The p
 a stored 32-byte seed. On the way out connections are closed first, all at once, in bounded time.
 """
 
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 SEED_BYTES: Final = 32
 CLOSE_S: Final = 3.0
+GRACE_S: Final = 1.0
 _NEGOTIATE_S: Final = 10
 
 
@@ -136,6 +138,23 @@ async def close_connections(connections: list[Any]) -> None:
     async with trio.open_nursery() as nursery:
         for connection in connections:
             nursery.start_soon(close, connection)
+
+
+async def cut_after_grace(host: Any, closed: trio.Event) -> None:
+    """Shut the sockets down that are not closed `GRACE_S` after the end began.
+
+    A peer that is gone without a word takes no data: each write to it, and there is one in every
+    polite end of a stream or connection, would wait for its own deadline, one after the other.
+    """
+    with shielded(GRACE_S):
+        await closed.wait()
+    if closed.is_set():
+        return
+    for connection in list(host.get_network().get_connections()):
+        # From the Yamux connection through Noise to the TCP stream.
+        tcp = connection.muxed_conn.secured_conn.conn.conn.stream
+        with contextlib.suppress(OSError):  # closed meanwhile
+            tcp.stream.socket.shutdown(socket.SHUT_RDWR)
 
 
 async def _close(host: Any) -> None:

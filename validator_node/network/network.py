@@ -18,7 +18,7 @@ from validator_node.network.dht import Dht
 from validator_node.network.dht_records import DhtConfig
 from validator_node.network.gossip import MAX_MESSAGE_BYTES, Gossip, GossipMessage, TopicCheck
 from validator_node.network.groups import sole_error
-from validator_node.network.host import make_host, parse_address, run_host
+from validator_node.network.host import cut_after_grace, make_host, parse_address, run_host
 from validator_node.network.limits import Gate, Limits
 from validator_node.network.links import Hello, LinkConfig, Links, OnFrame, OnHello, OnLink
 from validator_node.network.requests import Handler, Requests
@@ -312,11 +312,11 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[Network]:
         network.dht = Dht(host, config.dht, gate)
     for address in config.bootstrap:
         connections.add_bootstrap(address)
-    stop = trio.Event()
+    stop, closed = trio.Event(), trio.Event()
     with sole_error():
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True):
-                await nursery.start(_run_services, host, gossip, config, stop)
+                await nursery.start(_run_services, host, gossip, config, stop, closed)
             try:
                 async with trio.open_nursery() as tasks:
                     network._start(tasks)
@@ -324,6 +324,7 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[Network]:
                         yield network
                     finally:
                         connections.stop()
+                        nursery.start_soon(cut_after_grace, host, closed)
                         tasks.cancel_scope.cancel()
             finally:
                 stop.set()
@@ -334,6 +335,7 @@ async def _run_services(
     gossip: Gossip,
     config: NetworkConfig,
     stop: trio.Event,
+    closed: trio.Event,
     *,
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -345,3 +347,4 @@ async def _run_services(
         async with run_host(host, config.listen_host, config.listen_port), gossip.run():
             task_status.started()
             await stop.wait()
+    closed.set()

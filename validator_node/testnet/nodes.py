@@ -16,7 +16,7 @@ from validator_node.testnet.keeper import Keeper
 from validator_node.testnet.layout import Layout, ValidatorSite, change_settings
 from validator_node.testnet.processes import Child
 
-AFTERMATH_S = 3.0
+AFTERMATH_S = 10.0
 """A node that is to end because its disk was full has ended so soon after."""
 
 
