@@ -42,8 +42,10 @@ from storage.write_batch import Pair as Pair
 from storage.write_batch import WriteBatch as WriteBatch
 from storage.write_batch import overlay as overlay
 
-CACHE_BYTES = 64 * 1024 * 1024
-WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024
+WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+"""LevelDB fills both before it reuses them (two buffers and the cache), so that a node's memory
+grows by their sum in its first hour: they are small enough to be full soon."""
 BLOOM_FILTER_BITS = 10
 """Bits a key: LevelDB's documented value for about 1 % false positives."""
 
