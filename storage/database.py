@@ -14,6 +14,9 @@ Rules:
 7. `freeze` gives the database as it is at that moment, to be read in another thread while the node
    goes on writing. LevelDB frees an iterator under the hands of a thread that reads it, so a frozen
    one takes a lock for each row, and `close` waits for it.
+8. After a write that failed nothing more is written. A full disk leaves half a record at the end of
+   LevelDB's log, which is harmless; LevelDB would append the next one behind it, and the log would
+   be damaged in the middle.
 """
 
 from __future__ import annotations
@@ -58,6 +61,8 @@ class Database:
     def __init__(self, path: Path, handle: plyvel.DB) -> None:
         self._path = path
         self._handle = handle
+        self._failed = ""
+        """Why a write failed, once one has."""
         self._frozen: WeakSet[FrozenDatabase] = WeakSet()
 
     @classmethod
@@ -165,9 +170,12 @@ class Database:
         """Write `batch` whole or not at all; with `sync`, return when it is on the disk (rule 4).
 
         Raises `BatchError` for a batch that was written or discarded, and `DatabaseError` when
-        LevelDB fails: the process should then end, for nobody knows what reached the disk.
+        LevelDB fails: the process should then end, for nobody knows what reached the disk. Nothing
+        more is written after that (rule 8).
         """
         batch.check_open()
+        if self._failed:
+            raise DatabaseError(f"database {self._path}: an earlier write failed: {self._failed}")
 
         def send() -> None:
             out = self._handle.write_batch(transaction=False, sync=sync)
@@ -178,7 +186,11 @@ class Database:
                     out.put(key, value)
             out.write()
 
-        self._call(send)
+        try:
+            self._call(send)
+        except DatabaseError as error:
+            self._failed = str(error)
+            raise
         batch.mark_written()
 
     def freeze(self) -> FrozenDatabase:

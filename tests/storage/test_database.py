@@ -22,6 +22,8 @@ from storage.errors import (
     SchemaError,
 )
 
+ROOT = Path(__file__).parents[2]
+
 
 def write(database: Database, *pairs: tuple[bytes, bytes], column: Column = Column.LOCAL) -> None:
     batch = WriteBatch()
@@ -319,3 +321,14 @@ def test_repair_saves_what_can_be_read(tmp_path: Path):
         assert list(database.iterate(Column.LOCAL)) == rows
     with pytest.raises(DatabaseMissingError):
         Database.repair(tmp_path / "none")
+
+
+def test_a_full_disk_damages_nothing_that_was_written(tmp_path: Path):
+    """Rule 8: without it the write after the failed one makes the log unreadable."""
+    command = [sys.executable, "-m", "tests.storage.full_disk", str(tmp_path / "db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    written, first, second = done.stdout.splitlines()
+    assert "File too large" in first
+    assert "an earlier write failed" in second
+    with Database.open(tmp_path / "db") as database:
+        assert len(list(database.iterate(Column.LOCAL))) == int(written)
