@@ -16,6 +16,7 @@ from tests.validator_node.network.support import nodes
 from validator_node.blobs.fetcher import BlobFetcher, over
 from validator_node.errors import ConfigError
 from validator_node.miner import LARGE_EVERY, Miner, MinerConfig
+from validator_node.network.network import Network
 from validator_node.queries import (
     RECEIPT_PROTOCOL,
     STATUS_PROTOCOL,
@@ -79,26 +80,38 @@ def test_bodies_that_no_challenge_takes_are_an_error(genesis: Genesis, tmp_path:
         Miner(config(genesis, tmp_path, body_bytes=8193))
 
 
-async def test_a_long_body_is_handed_out_until_it_is_pending(genesis: Genesis, tmp_path: Path):
-    """A validator hears of the submission, fetches the body from the miner, and admits it."""
-    states: dict[bytes, str] = {}
-    asked_pending = trio.Event()
-    status = NodeStatus(
-        network_id=genesis.network_id, epoch=0, height=0, chain_hash=bytes(32), view=0
-    )
+class Answers:
+    """What a validator says of submissions: `fetching`, until the test knows better."""
 
-    async def on_status(peer_id: str, request: bytes) -> bytes:
-        return encode(status)
+    def __init__(self, genesis: Genesis) -> None:
+        self.states: dict[bytes, str] = {}
+        self.asked_pending = trio.Event()
+        self._status = NodeStatus(
+            network_id=genesis.network_id, epoch=0, height=0, chain_hash=bytes(32), view=0
+        )
 
-    async def on_receipt(peer_id: str, submission_id: bytes) -> bytes:
-        state = states.setdefault(submission_id, "fetching")
+    def serve(self, validator: Network) -> None:
+        for protocol, handler in (
+            (STATUS_PROTOCOL, self._on_status),
+            (RECEIPT_PROTOCOL, self._on_receipt),
+        ):
+            validator.serve(protocol, handler, max_request_bytes=64, deadline_s=5)
+
+    async def _on_status(self, peer_id: str, request: bytes) -> bytes:
+        return encode(self._status)
+
+    async def _on_receipt(self, peer_id: str, submission_id: bytes) -> bytes:
+        state = self.states.setdefault(submission_id, "fetching")
         if state == "pending":
-            asked_pending.set()
+            self.asked_pending.set()
         return encode(ReceiptReply(state=state, reason="", receipt=b""))
 
+
+async def test_a_long_body_is_handed_out_until_it_is_pending(genesis: Genesis, tmp_path: Path):
+    """A validator hears of the submission, fetches the body from the miner, and admits it."""
+    answers = Answers(genesis)
     async with nodes(1) as (validator,), trio.open_nursery() as nursery:
-        validator.serve(STATUS_PROTOCOL, on_status, max_request_bytes=64, deadline_s=5)
-        validator.serve(RECEIPT_PROTOCOL, on_receipt, max_request_bytes=64, deadline_s=5)
+        answers.serve(validator)
         topic = submission_topic(genesis.network_id, CHALLENGE)
         messages = await validator.join(topic, lambda peer_id, data: True)
         fetcher = BlobFetcher(over(validator))
@@ -133,8 +146,8 @@ async def test_a_long_body_is_handed_out_until_it_is_pending(genesis: Genesis, t
             )
             assert len(body) == LONG
             assert not done.is_set()
-            states[submission.submission_id] = "pending"
-            await asked_pending.wait()
+            answers.states[submission.submission_id] = "pending"
+            await answers.asked_pending.wait()
             await done.wait()
         nursery.cancel_scope.cancel()
     report = json.loads((tmp_path / "report.json").read_text())

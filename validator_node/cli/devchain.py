@@ -45,6 +45,29 @@ def devchain(
     It speaks substrate JSON-RPC with subtensor's metadata, has one subnet and no money. What can
     be broken on it stands in `chain/devchain/admin.py`. It is not for anything of value.
     """
+    rules = {
+        "tempo": tempo,
+        "weights_rate_limit": weights_rate_limit,
+        "commit_reveal": commit_reveal,
+        "mechanisms": mechanisms,
+    }
+    settings = {
+        "host": host,
+        "port": port,
+        "admin_port": admin_port,
+        "block_time_ms": round(block_time * 1000),
+        "finality_lag": finality_lag,
+        "state_file": state,
+    }
+    _run(neurons, netuid, rules, settings)
+
+
+def _run(
+    neurons: Path | None,
+    netuid: int | None,
+    rules: dict[str, int | None],
+    settings: dict[str, object],
+) -> None:
     import pydantic
     import trio
 
@@ -52,21 +75,8 @@ def devchain(
     from chain.devchain.errors import DevChainError
     from validator_node.errors import ConfigError
 
-    rules = {
-        "tempo": tempo,
-        "weights_rate_limit": weights_rate_limit,
-        "commit_reveal": commit_reveal,
-        "mechanisms": mechanisms,
-    }
     try:
-        run = RunConfig(
-            host=host,
-            port=port,
-            admin_port=admin_port,
-            block_time_ms=round(block_time * 1000),
-            finality_lag=finality_lag,
-            state_file=state,
-        )
+        run = RunConfig.model_validate(settings)
         trio.run(_serve, _subnet(neurons, netuid, rules), run)
     except* (DevChainError, pydantic.ValidationError) as group:
         raise ConfigError(f"devchain: {_first(group)}") from group

@@ -2,80 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import trio
 
-from chain.devchain.server import DevChain, open_devchain
+from chain.devchain.server import open_devchain
+from tests.chain.devchain.sdk import (
+    Wallet,
+    refused,
+    result,
+    set_weights,
+    with_sdk,
+)
 from tests.chain.devchain.support import (
     ADDRESSES,
     DRAND_ROUND,
     DRAND_SIGNATURE,
     KEYS,
     NETUID,
-    NEWCOMER,
-    PAIRS,
     run_config,
     sealed_commit,
     signed,
     subnet,
 )
 
-bt = pytest.importorskip("bittensor")
-result = pytest.importorskip("bittensor.result")
-
 pytestmark = pytest.mark.usefixtures("sdk_home")
-
-DEADLINE_SECONDS = 30
-T = TypeVar("T")
-
-
-class Wallet:
-    """What the SDK wants of a wallet: one key for everything."""
-
-    def __init__(self, who: int) -> None:
-        self.hotkey = self.coldkey = self.coldkeypub = PAIRS[who]
-
-
-def close(sdk: Any) -> None:
-    """Close the SDK and the event loop that it leaves open."""
-    sdk.close()
-    runner = sdk._loop_thread
-    if runner is not None:
-        runner._thread.join(DEADLINE_SECONDS)
-        runner._loop.close()
-
-
-async def with_sdk(chain: DevChain, work: Callable[[Any], T]) -> T:
-    """Return what `work` makes of a connected SDK, in a thread and before a deadline."""
-
-    def connected_work() -> T:
-        sdk = bt.Subtensor(chain.url)
-        try:
-            return work(sdk)
-        finally:
-            close(sdk)
-
-    with trio.fail_after(DEADLINE_SECONDS):
-        return await trio.to_thread.run_sync(connected_work, abandon_on_cancel=True)
-
-
-def set_weights(who: int, weights: dict[int, float], **options: Any) -> Callable[[Any], Any]:
-    intent = bt.SetWeights(NETUID, weights=weights, **options)
-    return lambda sdk: sdk.execute(intent, Wallet(who), retries=0)
-
-
-async def refused(chain: DevChain, work: Callable[[Any], Any]) -> Any:
-    """Return the `ChainError` with which the SDK gives up, raised or in its result."""
-    try:
-        found = await with_sdk(chain, work)
-    except result.ChainError as error:
-        return error
-    assert not found.success
-    return found.error
 
 
 async def test_the_sdk_connects_and_reads_the_metagraph():
@@ -328,82 +280,3 @@ async def test_refusals_of_the_pool_have_the_sdks_code(rules, function, code):
             chain.call("dev_jump", 1)
         error = await refused(chain, work)
     assert error.code is result.ErrorCode[code]
-
-
-async def test_a_retracted_block_is_an_error_to_the_sdk():
-    async with open_devchain(subnet(), run_config(finality_lag=50)) as chain:
-
-        async def reorganise() -> None:
-            while not chain.ledger.head.state.weights_of(1, 0):
-                await chain.reached(chain.ledger.head.number + 1)
-            chain.call("dev_reorg", 1, True)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(reorganise)
-            error = await refused(chain, set_weights(1, {0: 1.0}))
-        assert "retracted" in str(error).lower()
-        assert chain.ledger.head.state.weights_of(1, 0) == ()
-
-
-async def test_an_injected_error_reaches_the_caller():
-    async with open_devchain(subnet(), run_config()) as chain:
-        method, words = "author_submitAndWatchExtrinsic", "Transaction is outdated"
-        chain.call("dev_failNext", method, 1010, "Invalid Transaction", words)
-        error = await refused(chain, set_weights(1, {0: 1.0}))
-        assert error.name == "Stale"
-        assert (await with_sdk(chain, set_weights(1, {0: 1.0}))).success
-
-
-async def test_a_re_registered_uid_has_a_new_hotkey_and_no_weights():
-    def work(sdk: Any) -> Any:
-        graph = sdk.subnets.metagraph(NETUID)
-        return graph.neuron(2).hotkey, sdk.read("weights", netuid=NETUID)
-
-    async with open_devchain(subnet(), run_config()) as chain:
-        chain.ledger.submit(signed(chain.ledger, 1))
-        chain.call("dev_jump", 1)
-        chain.call("dev_replace", 2, ADDRESSES[NEWCOMER], ADDRESSES[NEWCOMER])
-        hotkey, weights = await with_sdk(chain, work)
-    assert hotkey == ADDRESSES[NEWCOMER]
-    assert weights == {1: {0: 1.0, 2: 0.0}}
-
-
-async def test_the_sdk_survives_a_half_open_socket(sdk_home: Path):
-    async with open_devchain(subnet(), run_config()) as chain:
-
-        def work(sdk: Any) -> int:
-            assert sdk.block >= 0
-            trio.from_thread.run_sync(chain.call, "dev_set", "silent", True)
-            trio.from_thread.run_sync(asked.set)
-            return int(sdk.block)
-
-        asked = trio.Event()
-        with trio.move_on_after(DEADLINE_SECONDS) as deadline:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(with_sdk, chain, work)
-                await asked.wait()
-                with trio.move_on_after(0.3):
-                    await trio.sleep_forever()
-                assert nursery.child_tasks
-                chain.call("dev_set", "silent", False)
-        assert not deadline.cancelled_caught
-    assert (sdk_home / "runtime-cache").is_dir()
-
-
-async def test_the_sdk_goes_on_after_the_endpoint_was_restarted(tmp_path: Path):
-    run = run_config(state_file=tmp_path / "chain.bin")
-
-    async def in_thread(work: Callable[[Any], T]) -> T:
-        with trio.fail_after(DEADLINE_SECONDS):
-            return await trio.to_thread.run_sync(lambda: work(sdk), abandon_on_cancel=True)
-
-    async with open_devchain(subnet(), run) as chain:
-        port = chain.port
-        sdk = bt.Subtensor(chain.url)
-        before = await in_thread(lambda one: one.block)
-        assert (await in_thread(set_weights(1, {0: 1.0}))).success
-    async with open_devchain(subnet(), run.model_copy(update={"port": port})) as chain:
-        assert await in_thread(lambda one: one.block) > before
-        assert await in_thread(lambda one: one.read("weights", netuid=NETUID)) == {1: {0: 1.0}}
-        assert (await in_thread(set_weights(2, {0: 1.0}))).success
-        await trio.to_thread.run_sync(close, sdk)
