@@ -132,7 +132,9 @@ async def site(world: World, store: Store, autojump_clock) -> Site:
     return Site(world, store)
 
 
-async def test_it_is_forwarded_at_once_and_admitted_once_the_body_is_here(site: Site) -> None:
+async def test_it_is_forwarded_at_once_and_admitted_once_the_body_is_here(
+    site: Site, autojump_clock
+) -> None:
     posted = site.posted()
     assert site.check(posted)
     assert site.state(posted) == "fetching"
@@ -148,7 +150,7 @@ async def test_it_is_forwarded_at_once_and_admitted_once_the_body_is_here(site: 
     assert site.store.body(sha256(BODY)) == BODY
 
 
-async def test_a_body_that_does_not_come_ends_it_with_a_reason(site: Site) -> None:
+async def test_a_body_that_does_not_come_ends_it_with_a_reason(site: Site, autojump_clock) -> None:
     posted = site.posted()
     assert site.check(posted)
     async with site.running():
@@ -164,7 +166,7 @@ async def test_a_body_that_does_not_come_ends_it_with_a_reason(site: Site) -> No
     assert site.state(posted) == "waiting"
 
 
-async def test_a_wrong_body_costs_the_peer_and_not_the_miner(site: Site) -> None:
+async def test_a_wrong_body_costs_the_peer_and_not_the_miner(site: Site, autojump_clock) -> None:
     posted = site.posted()
     site.hold("forwarder", BODY, content=bytes(len(BODY)))
     site.hold("validator", BODY)
@@ -176,7 +178,7 @@ async def test_a_wrong_body_costs_the_peer_and_not_the_miner(site: Site) -> None
     assert site.intake.refused == {}
 
 
-async def test_the_author_is_asked_too(site: Site) -> None:
+async def test_the_author_is_asked_too(site: Site, autojump_clock) -> None:
     posted = site.posted()
     assert site.check(posted)
     site.intake.on_delivered(encode(SubmissionMessage(posted=(posted,))), "author")
@@ -185,7 +187,7 @@ async def test_the_author_is_asked_too(site: Site) -> None:
     assert site.asked == ["forwarder", "author", "validator"]
 
 
-async def test_a_body_this_node_has_is_not_fetched(site: Site) -> None:
+async def test_a_body_this_node_has_is_not_fetched(site: Site, autojump_clock) -> None:
     site.store.put_body(sha256(BODY), BODY)
     site.store.flush()
     posted = site.posted()
@@ -195,7 +197,9 @@ async def test_a_body_this_node_has_is_not_fetched(site: Site) -> None:
     assert (site.asked, site.state(posted)) == ([], "waiting")
 
 
-async def test_what_others_have_admitted_is_fetched_but_not_said(site: Site) -> None:
+async def test_what_others_have_admitted_is_fetched_but_not_said(
+    site: Site, autojump_clock
+) -> None:
     posted = site.posted()
     assert site.check(posted)
     async with site.running():
@@ -207,7 +211,9 @@ async def test_what_others_have_admitted_is_fetched_but_not_said(site: Site) -> 
     assert (site.said, site.intake.refused) == ([], {})
 
 
-async def test_what_has_become_inadmissible_meanwhile_is_refused(site: Site) -> None:
+async def test_what_has_become_inadmissible_meanwhile_is_refused(
+    site: Site, autojump_clock
+) -> None:
     posted = site.posted(expiry_epoch=0)
     assert site.check(posted)
     site.hold("forwarder", BODY)
@@ -234,21 +240,23 @@ async def test_without_its_body_it_passes_every_other_check(
     assert site.intake.refused == {reason: 1}
 
 
-async def test_it_must_be_signed_all_the_same(site: Site) -> None:
+async def test_it_must_be_signed_all_the_same(site: Site, autojump_clock) -> None:
     posted = site.posted()
     forged = replaced(posted, signed=replaced(posted.signed, signature=bytes(64)))
     assert not site.check(forged)
     assert site.state(posted) == "refused bad_signature"
 
 
-async def test_twice_is_a_duplicate(site: Site) -> None:
+async def test_twice_is_a_duplicate(site: Site, autojump_clock) -> None:
     posted = site.posted()
     assert site.check(posted)
     assert not site.check(posted)
     assert site.intake.refused == {"duplicate": 1}
 
 
-async def test_those_of_a_hotkey_are_bounded_also_within_a_message(site: Site) -> None:
+async def test_those_of_a_hotkey_are_bounded_also_within_a_message(
+    site: Site, autojump_clock
+) -> None:
     many = [site.posted(BODY + bytes([number])) for number in range(MAX_OF_HOTKEY + 1)]
     assert not site.check(*many)
     assert site.intake.refused == {"busy": 1}
@@ -257,7 +265,7 @@ async def test_those_of_a_hotkey_are_bounded_also_within_a_message(site: Site) -
     assert site.check(site.posted(miner=1))
 
 
-async def test_all_that_waits_is_bounded_together(site: Site) -> None:
+async def test_all_that_waits_is_bounded_together(site: Site, autojump_clock) -> None:
     for number in range(12):
         assert site.check(site.world.posted(b"%d" % number))
     for number in range(8):
