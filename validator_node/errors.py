@@ -31,6 +31,10 @@ class SyncError(NodeError):
     """A snapshot could not be loaded or installed; the next offer is tried."""
 
 
+class SnapshotRefusedError(SyncError):
+    """A snapshot is not what its certificate names: whoever offers it lies."""
+
+
 class ResyncNeeded(Exception):  # noqa: N818 - a turn of events, not an error
     """A snapshot is prepared: this run of the node ends, and the next one begins from it."""
 

@@ -27,7 +27,7 @@ from storage.database import Column, Database, WriteBatch
 from storage.snapshot_format import MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES
 from storage.snapshots import SnapshotChunk, SnapshotManifest, install
 from validator_node.blobs import BlobFetcher
-from validator_node.errors import SyncError
+from validator_node.errors import SnapshotRefusedError, SyncError
 from validator_node.store import EVIDENCE_KEY, write_anchor
 from validator_node.sync.records import SnapshotOffer
 from validator_node.sync.trust import Candidate
@@ -63,8 +63,9 @@ class Downloader:
     ) -> None:
         """Prepare the snapshot; it is installed at the next start.
 
-        Raises `SyncError` where the disk is too small, `BlobUnavailableError` when no holder had a
-        chunk, and `StorageError` when the chunks do not lead to the certified root.
+        Raises `BlobUnavailableError` when no holder had a chunk, `SnapshotRefusedError` and
+        `SnapshotError` for a manifest or chunks that do not lead to the certified root, and for
+        trouble of this node's own `SyncError` (its disk is too small), `StorageError` or `OSError`.
         """
         offer = candidate.offer
         self._check_space(offer.size)
@@ -100,13 +101,17 @@ class Downloader:
         try:
             manifest = decode(SnapshotManifest, data, limit_bytes=MAX_MANIFEST_BYTES)
         except ProtocolError as error:
-            raise SyncError(f"the manifest of slot {checkpoint.seq} is unreadable") from error
+            raise SnapshotRefusedError(
+                f"the manifest of slot {checkpoint.seq} is unreadable"
+            ) from error
         if (manifest.seq, manifest.state_root, manifest.size) != (
             checkpoint.seq,
             checkpoint.state_root,
             candidate.offer.size,
         ):
-            raise SyncError(f"the manifest is not of the checkpoint at slot {checkpoint.seq}")
+            raise SnapshotRefusedError(
+                f"the manifest is not of the checkpoint at slot {checkpoint.seq}"
+            )
         return manifest
 
     async def _load_chunks(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import groupby
+from random import SystemRandom
 
 import structlog
 import trio
@@ -26,10 +27,10 @@ from consensus.messages import DecidedSlot
 from protocol.codec import decode, encode
 from protocol.errors import ProofError, ProtocolError
 from protocol.records.checkpoint import CheckpointCertificate
-from storage.errors import StorageError
+from storage.errors import SnapshotError, StorageError
 from validator_node.blobs import BlobUnavailableError
 from validator_node.consensus_driver import ConsensusDriver
-from validator_node.errors import ResyncNeeded, SyncError
+from validator_node.errors import ResyncNeeded, SnapshotRefusedError, SyncError
 from validator_node.network.errors import NetworkError
 from validator_node.network.network import Network
 from validator_node.store import Store
@@ -166,8 +167,10 @@ class Follower:
             except (NetworkError, ProtocolError) as error:
                 log.debug("no sync offer", peer=peer_id, reason=str(error))
 
+        peers = list(self._network.peers())
         async with trio.open_nursery() as nursery:
-            for peer_id in sorted(self._network.peers())[:MAX_ASKED]:
+            # Drawn anew each time: peer ids can be chosen, so no order may favour some of them.
+            for peer_id in SystemRandom().sample(peers, min(MAX_ASKED, len(peers))):
                 nursery.start_soon(ask, peer_id)
         return offers
 
@@ -223,13 +226,17 @@ class Follower:
                 nursery.start_soon(self._show_progress)
                 await self._downloader.load(best, self._chain.handovers(epoch))
                 nursery.cancel_scope.cancel()
-        except* (SyncError, StorageError) as group:
+        except* (SnapshotRefusedError, SnapshotError) as group:
             # Its bytes are not what its certificate names: another manifest, or the log.
             self._refused_manifests.add(best.offer.manifest)
             self.counts["snapshots_refused"] += 1
             log.warning("snapshot refused", seq=best.seq, reason=repr(group.exceptions[0]))
             for peer_id in best.holders:
                 self._charge(peer_id, ProofError("a snapshot that does not hold together"))
+        except* (SyncError, StorageError, OSError) as group:
+            # Trouble of this node's own, such as a full disk: nobody is to blame, it tries again.
+            self.counts["snapshots_failed"] += 1
+            log.error("snapshot not installed", seq=best.seq, reason=str(group.exceptions[0]))  # noqa: TRY400
         except* BlobUnavailableError as group:
             self.counts["snapshots_unavailable"] += 1
             log.warning("snapshot not loaded", seq=best.seq, reason=str(group.exceptions[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,29 @@ async def test_another_history_than_the_trusted_one_is_not_followed(tmp_path: Pa
     trusted = TrustedCheckpoint(0, edge.checkpoint.digest)
     store = await join_by_snapshot(world, tmp_path / "trusting", server, trusted)
     store.close()
+    server.store.close()
+
+
+async def test_a_disk_without_room_is_nobody_elses_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(checkpoint_interval=1)
+    server = Server(world, tmp_path / "server")
+    server.decide(1100)
+    await server.snapshot()
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr("validator_node.sync.download.shutil.disk_usage", lambda _: full)
+    async with (
+        server.online("server") as source,
+        open_network(config("joiner", *source.addresses)) as network,
+    ):
+        joiner = Joiner(world, tmp_path / "joiner", network)
+        with trio.fail_after(DEADLINE_S):
+            await network.wait_connected(1)
+            await joiner.follower._look()
+        assert joiner.follower.counts == {"snapshots_failed": 1}
+        assert network.score(source.peer_id) == 0
+        joiner.store.close()
     server.store.close()
 
 
