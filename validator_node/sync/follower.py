@@ -54,6 +54,8 @@ from validator_node.sync.trust import Candidate, SetChain, candidates, check_slo
 LINKED_EVERY_S = 5.0
 OBSERVER_EVERY_S = 1.0
 FAR_BEHIND = 64
+SNAPSHOT_LIE_COST = 100.0
+"""Half a ban: each lie costs this node a whole download."""
 ASK_S = 5.0
 MAX_ASKED = 8
 EXECUTE_S = 60.0
@@ -181,10 +183,10 @@ class Follower:
             peer_id, protocol, data, deadline_s=deadline_s, max_reply_bytes=limit
         )
 
-    def _charge(self, peer_id: str, error: ProtocolError) -> None:
+    def _charge(self, peer_id: str, error: ProtocolError, cost: float = 1.0) -> None:
         self.counts["lies"] += 1
         log.warning("sync: a peer's answer does not prove itself", peer=peer_id, reason=str(error))
-        self._network.charge(peer_id, error.reason)
+        self._network.charge(peer_id, error.reason, cost)
 
     # --- sets and snapshots --------------------------------------------------------------------
 
@@ -232,7 +234,8 @@ class Follower:
             self.counts["snapshots_refused"] += 1
             log.warning("snapshot refused", seq=best.seq, reason=repr(group.exceptions[0]))
             for peer_id in best.holders:
-                self._charge(peer_id, ProofError("a snapshot that does not hold together"))
+                error = ProofError("a snapshot that does not hold together")
+                self._charge(peer_id, error, SNAPSHOT_LIE_COST)
         except* (SyncError, StorageError, OSError) as group:
             # Trouble of this node's own, such as a full disk: nobody is to blame, it tries again.
             self.counts["snapshots_failed"] += 1
