@@ -23,17 +23,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from protocol.codec import Record
 from protocol.records.challenge import RuntimePolicy
-from runtime.engine import MAX_TABLE_ELEMENTS
+from runtime.engine import MAX_MEMORY_PAGES, MAX_TABLE_ELEMENTS
 from runtime.errors import AdmissionError
 from runtime.host_functions import NAMESPACE, SIGNATURES
 from runtime.wasm_reader import I32, I64, FuncType, Malformed, Reader
 
 HEADER = b"\x00asm\x01\x00\x00\x00"
 MAX_MODULE_BYTES = 4 * 1024 * 1024
-MAX_MEMORY_PAGES = 1024
 MAX_TABLES = 1
 MAX_FUNCTIONS = 20_000
 MAX_TYPES = 2_000
@@ -62,8 +61,7 @@ OPTIONAL_EXPORTS: tuple[tuple[str, FuncType], ...] = (
 FUNC, TABLE, MEMORY = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleSummary:
+class ModuleSummary(Record):
     """What the rules need to know of a module that is admissible by itself."""
 
     imports: tuple[tuple[str, str, FuncType], ...]

@@ -11,7 +11,9 @@ Rules:
    is the trap `memory out of bounds`, also when it is empty.
 4. What a guest sees depends on its input and context alone: `time_ms` is the context's, and
    `random` is the SHA-256 counter stream of the context's seed.
-5. One evaluation at a time; the sandbox holds its lock from `begin` to the end.
+5. `data_get` and `storage_get` return the value's length, and copy the value if it fits into the
+   buffer; if not, nothing is copied and the guest may ask again with a larger one.
+6. One evaluation at a time; the sandbox holds its lock from `begin` to the end.
 
 `random` stream: block i (0, 1, ...) is sha256(b"platform/random/v1\0" | seed | i as 8 bytes, big
 endian); calls take consecutive bytes of block 0 | block 1 | ..., starting at 0 in each evaluation.
@@ -21,7 +23,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import wasmtime
@@ -29,6 +32,7 @@ import wasmtime
 from protocol.records.challenge import EvaluationContext, RuntimePolicy
 from runtime import native
 from runtime.errors import Fault, FaultReason
+from runtime.guest_storage import MAX_KEY_BYTES, GuestStorage
 from runtime.wasm_reader import I32, I64, FuncType
 
 NAMESPACE = "platform"
@@ -38,6 +42,9 @@ SIGNATURES: dict[str, FuncType] = {
     "time_ms": ((), (I64,)),
     "random": ((I32, I32), ()),
     "sha256": ((I32, I32, I32), ()),
+    "data_get": ((I32, I32, I32, I32), (I32,)),
+    "storage_get": ((I32, I32, I32, I32), (I32,)),
+    "storage_put": ((I32, I32, I32, I32), ()),
 }
 
 COSTS: dict[str, tuple[int, int]] = {
@@ -45,8 +52,15 @@ COSTS: dict[str, tuple[int, int]] = {
     "time_ms": (3_000, 0),
     "random": (5_000, 20),
     "sha256": (5_000, 4),
+    "data_get": (5_000, 1),
+    "storage_get": (5_000, 1),
+    "storage_put": (10_000, 10),
 }
-"""Fuel per call, and per byte of the region read (`log`, `sha256`) or written (`random`)."""
+"""Fuel per call, and per byte of the region read (`log`, `sha256`), written (`random`), or of key
+and value copied (`data_get`, `storage_get`, `storage_put`)."""
+
+NO_SUCH_KEY = 0xFFFF_FFFF
+"""What `data_get` and `storage_get` return for a key that is not there: -1."""
 
 RANDOM_TAG = b"platform/random/v1\x00"
 MAX_LOG_LINE_BYTES = 1024
@@ -73,6 +87,10 @@ class HostFunctions:
         """What policy limit a call broke; the evaluation is `host_limit`."""
         self.failure: BaseException | None = None
         """An exception of our own code; the evaluation is a fault."""
+        self.storage = GuestStorage("")
+        """What the evaluation may read, and has written; set before it begins."""
+        self.calls: Counter[str] = Counter()
+        """Calls by name, charged or not."""
         self._context = 0
         self._memory_known = False
         self._memory = ctypes.create_string_buffer(native.EXTERN_BYTES)
@@ -91,6 +109,9 @@ class HostFunctions:
             "time_ms": self._do_time_ms,
             "random": self._do_random,
             "sha256": self._do_sha256,
+            "data_get": self._do_data_get,
+            "storage_get": self._do_storage_get,
+            "storage_put": self._do_storage_put,
         }
         # ctypes does not keep callbacks alive; the linker that holds them must not outlive us
         self._callbacks = {name: self._callback(body) for name, body in bodies.items()}
@@ -128,6 +149,7 @@ class HostFunctions:
         self.log = []
         self.limit_hit = None
         self.failure = None
+        self.calls.clear()
         self._memory_known = False
         self._log_calls = 0
         self._log_bytes = 0
@@ -155,7 +177,10 @@ class HostFunctions:
 
     def _charge(self, name: str, length: int = 0) -> None:
         per_call, per_byte = COSTS[name]
-        cost = per_call + per_byte * length
+        self.calls[name] += 1
+        self._take(per_call + per_byte * length)
+
+    def _take(self, cost: int) -> None:
         error = native.get_fuel(self._context, self._fuel_address)
         if not error:
             left = self._fuel.value
@@ -215,3 +240,43 @@ class HostFunctions:
         source = self._region(caller, pointer, length)
         target = self._region(caller, out, 32)
         ctypes.memmove(target, hashlib.sha256(ctypes.string_at(source, length)).digest(), 32)
+
+    def _do_data_get(self, caller: int, values: Arguments) -> None:
+        self._get("data_get", self.storage.data, caller, values)
+
+    def _do_storage_get(self, caller: int, values: Arguments) -> None:
+        self._get("storage_get", self.storage.snapshot, caller, values)
+
+    def _get(
+        self, name: str, source: Mapping[bytes, bytes], caller: int, values: Arguments
+    ) -> None:
+        pointer, key_bytes = values[0] & _MASK, values[2] & _MASK
+        out, capacity = values[4] & _MASK, values[6] & _MASK
+        self._charge(name, key_bytes)
+        key_at = self._region(caller, pointer, key_bytes)
+        target = self._region(caller, out, capacity)
+        found = None
+        if key_bytes <= MAX_KEY_BYTES:
+            found = source.get(ctypes.string_at(key_at, key_bytes))
+        if found is None:
+            values[0] = NO_SUCH_KEY
+            return
+        if len(found) <= capacity:
+            self._take(COSTS[name][1] * len(found))
+            ctypes.memmove(target, found, len(found))
+        values[0] = len(found)
+
+    def _do_storage_put(self, caller: int, values: Arguments) -> None:
+        pointer, key_bytes = values[0] & _MASK, values[2] & _MASK
+        source, value_bytes = values[4] & _MASK, values[6] & _MASK
+        self._charge("storage_put", key_bytes + value_bytes)
+        key_at = self._region(caller, pointer, key_bytes)
+        value_at = self._region(caller, source, value_bytes)
+        problem = self.storage.refusal(key_bytes, value_bytes)
+        if problem is None:
+            problem = self.storage.put(
+                ctypes.string_at(key_at, key_bytes), ctypes.string_at(value_at, value_bytes)
+            )
+        if problem is not None:
+            self.limit_hit = problem
+            raise _Stop(native.TRAP_UNREACHABLE)

@@ -1,89 +1,142 @@
 """Worker processes behind one async call: `await pool.evaluate(job)`.
 
 Rules:
-1. Each worker has a task of its own that alone touches its pipes. Callers hand over a ticket and
-   wait; cancelling a caller abandons the ticket and never a half-written frame.
+1. Each worker has a task of its own that alone reads its pipe. Callers hand over a ticket and wait;
+   cancelling a caller abandons the ticket and never a half-written frame.
 2. A worker that dies, hangs or talks nonsense is killed and replaced; the job in hand gets a
    `Fault` and no other job notices. Nothing is retried here: that is the scheduler's decision.
-3. Waiting is bounded everywhere: `queue_limit` tickets, `START_LIMIT_S` for a process to start,
-   `COMPILE_LIMIT_S` for a module, and a job's deadline plus `GRACE_S` for its answer.
-4. All workers of a pool run one engine. wasmtime exchanged on disk under a running node shows as a
+3. Waiting is bounded everywhere: `queue_limit` jobs, and the limits of `runtime.slot`.
+4. Who is served next is `runtime.fair_queue`'s decision. Hand it all there is to do: what waits
+   before the pool, in line, is served in line.
+5. With a compiler, a job's module is compiled before the job takes a place in the queue, so that
+   no worker waits for a compilation. Without one the workers compile: for tests and tools.
+6. All workers of a pool run one engine. wasmtime exchanged on disk under a running node shows as a
    fault (engine_mismatch), never as another verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import trio
 
-from protocol.errors import ProtocolError
 from runtime import wire
+from runtime.compiler import Compiler, ModuleSource
 from runtime.errors import Fault, FaultReason
+from runtime.fair_queue import Claim, FairQueue
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome, OutcomeClass
-from runtime.worker_process import WorkerLost, WorkerProcess
+from runtime.slot import Slot, Ticket
+from runtime.worker_process import WorkerLost
 
-START_LIMIT_S = 30.0
-COMPILE_LIMIT_S = 60.0
-GRACE_S = 2.0
-"""What the epoch ticks, host functions and the pipes may add to a job's deadline."""
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0)
 """Pauses after 1, 2, 3, 4 or more failed starts in a row."""
 
-ModuleSource = Callable[[bytes], bytes | None]
-"""Returns a module's bytes by hash, None when the node does not have it; must not block long."""
 
+@dataclass(frozen=True)
+class PoolStats:
+    """The pool at one moment. Counters run since it was opened."""
 
-class _Ticket:
-    """One job on its way; exactly one of `outcome` and `fault` is set before `done`."""
-
-    __slots__ = ("abandoned", "done", "fault", "job", "outcome")
-
-    def __init__(self, job: EvaluationJob) -> None:
-        self.job = job
-        self.done = trio.Event()
-        self.outcome: Outcome | None = None
-        self.fault: Fault | None = None
-        self.abandoned = False
+    workers: int
+    alive: int
+    """Workers ready or busy."""
+    busy: int
+    """Workers with a job in hand."""
+    queued: int
+    """Jobs waiting for a worker."""
+    preparing: int
+    """Jobs waiting for their module to be compiled."""
+    replaced: int
+    """Workers killed or found dead."""
+    busy_s: float
+    """Working time of all workers together."""
+    evaluated: Mapping[OutcomeClass, int]
+    faults: Mapping[FaultReason, int]
+    waiting: Mapping[str, int]
+    """Jobs queued, by challenge."""
+    running: Mapping[str, int]
+    """Jobs in hand, by challenge."""
+    compiled: int
+    artifact_events: Mapping[str, int]
+    """What the artifact cache did (`runtime.artifact_cache`); empty without a compiler."""
 
 
 class WorkerPool:
-    """Made by `open_pool`. The gauges are plain ints, read at any time."""
+    """Made by `open_pool`. The gauges are plain ints, read at any time; `stats` has them all."""
 
     def __init__(
-        self, module_source: ModuleSource, queue_limit: int, expected_engine_id: bytes | None
+        self,
+        workers: int,
+        module_source: ModuleSource,
+        queue_limit: int,
+        expected_engine_id: bytes | None,
+        compiler: Compiler | None = None,
+        challenge_cap: int | None = None,
     ) -> None:
+        self._workers = workers
         self._module_source = module_source
-        self._send, self._receive = trio.open_memory_channel[_Ticket](queue_limit)
-        self._tickets: set[_Ticket] = set()
+        self._queue_limit = queue_limit
+        self._compiler = compiler
+        self._queue: FairQueue[Ticket] = FairQueue(challenge_cap or workers)
+        self._slots: list[Slot] = []
+        self._idle: list[Slot] = []
+        self._tickets: set[Ticket] = set()
+        self._preparing: set[trio.CancelScope] = set()
         self._closed = False
         self.engine_id = expected_engine_id
         """The workers' engine, None until the first one is ready."""
-        self.alive = 0
-        """Workers ready or busy."""
-        self.busy = 0
-        """Workers with a job in hand."""
-        self.queued = 0
-        """Jobs waiting for a worker."""
-        self.replaced = 0
-        """Workers killed or found dead since the start."""
+        self.alive = self.replaced = 0
+        self.busy_s = 0.0
         self.evaluated: dict[OutcomeClass, int] = dict.fromkeys(OutcomeClass, 0)
         self.faults: dict[FaultReason, int] = dict.fromkeys(FaultReason, 0)
 
-    async def evaluate(self, job: EvaluationJob) -> Outcome:
-        """Return the job's outcome. Raises `Fault`, at once (overloaded) when the queue is full."""
-        ticket = _Ticket(job)
-        try:
-            if self._closed:
-                raise self._count(Fault(FaultReason.CLOSED, "the pool is closed"))
-            self._send.send_nowait(ticket)
-        except trio.WouldBlock:
-            fault = Fault(FaultReason.OVERLOADED, f"{self.queued} jobs wait")
-            raise self._count(fault) from None
+    @property
+    def busy(self) -> int:
+        """Workers with a job in hand."""
+        return sum(slot.ticket is not None for slot in self._slots)
+
+    @property
+    def queued(self) -> int:
+        """Jobs waiting for a worker."""
+        return len(self._queue)
+
+    def stats(self) -> PoolStats:
+        """Return all gauges and counters."""
+        compiler = self._compiler
+        return PoolStats(
+            workers=self._workers,
+            alive=self.alive,
+            busy=self.busy,
+            queued=self.queued,
+            preparing=len(self._preparing),
+            replaced=self.replaced,
+            busy_s=self.busy_s,
+            evaluated=dict(self.evaluated),
+            faults=dict(self.faults),
+            waiting=self._queue.waiting,
+            running=self._queue.running,
+            compiled=0 if compiler is None else compiler.compiled,
+            artifact_events={} if compiler is None else dict(compiler.cache.events),
+        )
+
+    async def evaluate(self, job: EvaluationJob, claim: Claim | None = None) -> Outcome:
+        """Return the job's outcome. Raises `Fault`, at once (overloaded) when the queue is full.
+
+        `claim` says on whose account it runs; without it, the job's challenge's and miner's.
+        """
+        if self._closed:
+            raise self._count(Fault(FaultReason.CLOSED, "the pool is closed"))
+        if len(self._queue) + len(self._preparing) >= self._queue_limit:
+            raise self._count(Fault(FaultReason.OVERLOADED, f"{self._queue_limit} jobs wait"))
+        if self._compiler is not None and not self._compiler.is_ready(job.module_hash):
+            await self._prepare(self._compiler, job.module_hash)
+        claim = claim or Claim(challenge=job.challenge_id, miner=job.miner)
+        ticket = Ticket(job, claim.challenge)
         self._tickets.add(ticket)
-        self.queued += 1
+        self._queue.push(ticket, claim)
+        self._dispatch()
         try:
             await ticket.done.wait()
         finally:
@@ -94,124 +147,135 @@ class WorkerPool:
         assert ticket.outcome is not None
         return ticket.outcome
 
+    async def _prepare(self, compiler: Compiler, module_hash: bytes) -> None:
+        with trio.CancelScope() as scope:
+            self._preparing.add(scope)
+            try:
+                await compiler.prepare(module_hash)
+            except Fault as fault:
+                self._count(fault)
+                raise
+            finally:
+                self._preparing.discard(scope)
+        if self._closed:
+            raise self._count(Fault(FaultReason.CLOSED, "the pool was closed"))
+
     def _count(self, fault: Fault) -> Fault:
         self.faults[fault.reason] += 1
         return fault
 
-    def _settle(self, ticket: _Ticket, result: Outcome | Fault) -> None:
+    def _settle(self, ticket: Ticket, result: Outcome | Fault) -> None:
         if ticket.done.is_set():
             return  # closed meanwhile
         if isinstance(result, Outcome):
             self.evaluated[result.outcome_class] += 1
             ticket.outcome = result
         else:
-            ticket.fault = self._count(result)
+            ticket.fault = self._count(Fault(result.reason, result.detail))
         ticket.done.set()
 
     def close(self) -> None:
         """Refuse new jobs and end those not done with a `Fault` (closed)."""
         self._closed = True
+        for scope in self._preparing:
+            scope.cancel()
         for ticket in self._tickets:
             self._settle(ticket, Fault(FaultReason.CLOSED, "the pool was closed"))
 
+    def _take(self) -> Ticket | None:
+        """Return the next job that somebody still waits for; its place in the queue is taken."""
+        while (taken := self._queue.pop()) is not None:
+            ticket, challenge = taken
+            if ticket.wanted:
+                return ticket
+            self._queue.finish(challenge)
+        return None
+
+    def _dispatch(self) -> None:
+        """Bring idle workers and waiting jobs together."""
+        while self._idle and (ticket := self._take()) is not None:
+            self._idle.pop().hand_over(ticket)
+
     async def run_slot(self) -> None:
         """Keep one worker alive and feed it; runs until cancelled."""
+        slot = Slot(self._answer)
+        self._slots.append(slot)
         failures = 0
         while True:
-            worker = WorkerProcess()
             try:
-                await self._start(worker)
+                await self._start(slot)
                 failures = 0
                 self.alive += 1
                 try:
-                    await self._feed(worker)
+                    await self._serve(slot)
                 finally:
                     self.alive -= 1
             except Fault as fault:
                 failures += 1
+                if slot.ticket is not None:
+                    self._release(slot, fault)
                 if self.alive == 0:
                     self._fail_queue(fault)
-            except WorkerLost:
-                pass  # its job was told already
+            except WorkerLost as lost:
+                if slot.ticket is not None and slot.begun:
+                    self._release(slot, Fault(lost.reason, str(lost)))
             finally:
-                await worker.kill()
+                await slot.end()
             self.replaced += 1
+            self._dispatch()  # one of a challenge at its cap may have ended
             if failures:
                 await trio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
 
     def _fail_queue(self, fault: Fault) -> None:
         """No worker lives: tell those who wait instead of letting them hang."""
-        while True:
-            try:
-                ticket = self._receive.receive_nowait()
-            except trio.WouldBlock:
-                return
-            self.queued -= 1
-            self._settle(ticket, Fault(fault.reason, fault.detail))
+        for ticket in self._queue.drain():
+            self._settle(ticket, fault)
 
-    async def _start(self, worker: WorkerProcess) -> None:
+    async def _start(self, slot: Slot) -> None:
         """Start a process and check its engine. Raises `Fault`."""
-        try:
-            with trio.fail_after(START_LIMIT_S):
-                await worker.start()
-                ready = await worker.receive()
-        except (trio.TooSlowError, OSError, WorkerLost, ProtocolError, ValueError) as error:
-            raise Fault(FaultReason.WORKER_LOST, f"a worker did not start: {error!r}") from error
-        if not isinstance(ready, wire.Ready):
-            raise Fault(FaultReason.WORKER_LOST, f"a worker began with {type(ready).__name__}")
+        engine_id = await slot.start()
         if self.engine_id is None:
-            self.engine_id = ready.engine_id
-        if ready.engine_id != self.engine_id:
+            self.engine_id = engine_id
+        if engine_id != self.engine_id:
             raise Fault(
                 FaultReason.ENGINE_MISMATCH,
-                f"worker {ready.engine_id.hex()}, expected {self.engine_id.hex()}",
+                f"worker {engine_id.hex()}, expected {self.engine_id.hex()}",
             )
 
-    async def _feed(self, worker: WorkerProcess) -> None:
-        """Hand jobs over until the worker is lost. Raises `WorkerLost`, or `Fault` at a restart."""
-        async for ticket in self._receive:
-            self.queued -= 1
-            if ticket.abandoned or ticket.done.is_set():
-                continue
-            self.busy += 1
-            try:
-                if not worker.alive:  # it died idle: no reason to spoil this job
-                    self.replaced += 1
-                    await worker.kill()
-                    await self._start(worker)
-                self._settle(ticket, await self._converse(worker, ticket.job))
-            except Fault as fault:
-                self._settle(ticket, Fault(fault.reason, fault.detail))
-                raise
-            except WorkerLost as lost:
-                self._settle(ticket, Fault(lost.reason, str(lost)))
-                raise
-            finally:
-                self.busy -= 1
+    async def _serve(self, slot: Slot) -> None:
+        """Work off jobs until the worker is lost. Raises `WorkerLost`."""
+        while True:
+            if slot.ticket is None and (ticket := self._take()) is not None:
+                slot.hold(ticket)
+            if slot.ticket is None:
+                self._idle.append(slot)
+                try:
+                    await slot.doze()
+                finally:
+                    if slot in self._idle:
+                        self._idle.remove(slot)
+            self._release(slot, await slot.work())
 
-    async def _converse(self, worker: WorkerProcess, job: EvaluationJob) -> Outcome | Fault:
-        """Run one job on a worker. Raises `WorkerLost` when the worker is of no more use."""
+    def _release(self, slot: Slot, result: Outcome | Fault) -> None:
+        """Take the job out of a slot's hand and tell its caller."""
+        ticket = slot.put_down()
+        took_s = trio.current_time() - ticket.started
+        self.busy_s += took_s
+        told = isinstance(result, Outcome) or result.reason is FaultReason.DEADLINE
+        self._queue.finish(ticket.challenge, took_s * 1000 if told else None)
+        self._settle(ticket, result)
+
+    async def _answer(self, question: wire.Need | wire.NeedBlob) -> bytes:
+        """Return the frame that gives a worker its module or blob. Raises `Fault`."""
+        if isinstance(question, wire.Need) and self._compiler is not None:
+            artifact = await self._compiler.artifact(question.module_hash)
+            return wire.frame(wire.Load(artifact=artifact))
         try:
-            request = wire.frame(wire.Run(job=job))
-        except ValueError as error:
-            return Fault(FaultReason.BAD_JOB, str(error))
-        answer_limit = job.deadline_ms / 1000 + GRACE_S
-        reply = await worker.ask(request, answer_limit)
-        if isinstance(reply, wire.Need):
-            try:
-                module = wire.frame(wire.Module(body=self._module_source(reply.module_hash)))
-            except Exception as error:
-                # the worker waits: tell it there is none, and the caller why
-                await worker.ask(wire.frame(wire.Module(body=None)), answer_limit)
-                return Fault(FaultReason.INTERNAL, f"module source: {error!r}")
-            reply = await worker.ask(module, COMPILE_LIMIT_S)
-            if isinstance(reply, wire.Compiled):
-                reply = await worker.ask(b"", answer_limit)
-        if isinstance(reply, wire.Done) and reply.job_id == job.job_id:
-            return wire.outcome_of(reply)
-        if isinstance(reply, wire.Failed) and reply.job_id == job.job_id:
-            return Fault(reply.reason, reply.detail)
-        raise WorkerLost(f"{type(reply).__name__} out of turn")
+            if isinstance(question, wire.Need):
+                return wire.frame(wire.Module(body=self._module_source(question.module_hash)))
+            return wire.frame(wire.Blob(body=self._module_source(question.digest)))
+        except Exception as error:
+            raise Fault(FaultReason.INTERNAL, f"module source: {error!r}") from error
 
 
 @asynccontextmanager
@@ -221,15 +285,20 @@ async def open_pool(
     module_source: ModuleSource,
     queue_limit: int = 1024,
     expected_engine_id: bytes | None = None,
+    compiler: Compiler | None = None,
+    challenge_cap: int | None = None,
 ) -> AsyncIterator[WorkerPool]:
     """Run `workers` processes while the block lasts; leaving it kills them.
 
-    `expected_engine_id` is the network's pinned engine; without it the first worker's counts. An
-    exception of the block leaves as it is, not wrapped in a group.
+    `expected_engine_id` is the network's pinned engine; without it the first worker's counts.
+    `challenge_cap` bounds the jobs of one challenge that run at a time; None for as many as there
+    are workers. An exception of the block leaves as it is, not wrapped in a group.
     """
     if workers < 1 or queue_limit < 1:
         raise ValueError(f"workers {workers} and queue_limit {queue_limit} must be 1 or more")
-    pool = WorkerPool(module_source, queue_limit, expected_engine_id)
+    pool = WorkerPool(
+        workers, module_source, queue_limit, expected_engine_id, compiler, challenge_cap
+    )
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         for _ in range(workers):

@@ -29,10 +29,12 @@ import wasmtime
 from protocol.codec import sha256
 from protocol.records.challenge import EvaluationContext, RuntimePolicy
 from runtime import native
-from runtime.admission import ModuleSummary, check_policy, linkable, summarise
+from runtime.admission import ModuleSummary, check_policy
+from runtime.artifact import Artifact, build
 from runtime.engine import engine_id, host_limits_error, new_engine
 from runtime.errors import AdmissionError, Fault, FaultReason
 from runtime.guest import Guest, Trapped
+from runtime.guest_storage import GuestStorage, Writes, writes_hash
 from runtime.host_functions import HostFunctions
 from runtime.job import EvaluationJob, guest_input
 from runtime.outcome import (
@@ -48,6 +50,8 @@ from runtime.outcome import (
 TICK_MS = 50
 """The epoch advances this often; a deadline is kept to within two ticks."""
 MAX_CACHED_MODULES = 16
+MAX_BLOB_BYTES = 64 * 1024 * 1024
+"""Data blobs a sandbox keeps; a job with more of them is a fault everywhere."""
 CHECK_DEADLINE_MS = 10_000
 """Time `check` gives a start section; a fault beyond, since fuel should have ended it."""
 
@@ -74,6 +78,15 @@ class _Ending:
     parsed: GuestOutput | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Traces:
+    """What a run left with the host functions."""
+
+    log: tuple[str, ...]
+    writes: Writes
+    calls: tuple[tuple[str, int], ...]
+
+
 class Sandbox:
     """Evaluates jobs in this process. Close it, or use it as a context manager."""
 
@@ -90,6 +103,7 @@ class Sandbox:
         self._host.define(self._linker)
         self._max_cached = max_cached_modules
         self._modules: OrderedDict[bytes, _Loaded] = OrderedDict()
+        self._blobs: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="epoch ticker", daemon=True)
@@ -112,25 +126,46 @@ class Sandbox:
         return module_hash in self._modules
 
     def load(self, module: bytes) -> bytes:
-        """Compile a module unless it is cached; return its SHA-256.
+        """Compile a module in this process unless it is cached; return its SHA-256.
 
         An inadmissible module is remembered too: its evaluations come to `invalid_module` or
         `missing_export`. Raises `Fault` (compile) when the engine fails on a valid module.
         """
         module_hash = sha256(module)
-        with self._lock:
-            if module_hash not in self._modules:
-                self._modules[module_hash] = self._compile(module)
-                while len(self._modules) > self._max_cached:
-                    self._modules.popitem(last=False)
+        if module_hash not in self._modules:
+            self.load_artifact(build(self._engine, self.engine_id, module))
         return module_hash
+
+    def load_artifact(self, artifact: Artifact) -> None:
+        """Take in a module compiled elsewhere. Its machine code is trusted: check its MAC before.
+
+        Raises `Fault`: engine_mismatch for another engine's, compile for code that is none.
+        """
+        loaded = self._loaded(artifact)
+        with self._lock:
+            self._modules[artifact.module_hash] = loaded
+            while len(self._modules) > self._max_cached:
+                self._modules.popitem(last=False)
+
+    def missing_blobs(self, job: EvaluationJob) -> list[bytes]:
+        """Return the digests of the job's data that `load_blob` has still to bring."""
+        return [blob.digest for blob in job.data if blob.digest not in self._blobs]
+
+    def load_blob(self, body: bytes) -> bytes:
+        """Keep a data blob and return its SHA-256; the oldest go beyond `MAX_BLOB_BYTES`."""
+        digest = sha256(body)
+        with self._lock:
+            self._blobs[digest] = body
+            while sum(map(len, self._blobs.values())) > MAX_BLOB_BYTES:
+                self._blobs.popitem(last=False)
+        return digest
 
     def check(self, module: bytes, policy: RuntimePolicy) -> ModuleSummary:
         """Admit a module: every rule, the engine's validator, and its start section once.
 
         Raises `AdmissionError`, or `Fault` when this host cannot tell.
         """
-        loaded = self._compile(module)
+        loaded = self._loaded(build(self._engine, self.engine_id, module))
         if loaded.refusal is not None:
             raise loaded.refusal
         assert loaded.summary is not None
@@ -138,6 +173,7 @@ class Sandbox:
         assert loaded.prepared is not None
         world = EvaluationContext(epoch=0, height=0, time_ms=0, seed=bytes(32))
         with self._lock, self._guest(policy, world, CHECK_DEADLINE_MS) as guest:
+            self._host.storage = GuestStorage("")
             try:
                 guest.start(native.address(loaded.prepared.ptr()))
             except Trapped as trapped:
@@ -153,34 +189,49 @@ class Sandbox:
             if loaded is None:
                 raise Fault(FaultReason.MODULE_MISSING, job.module_hash.hex())
             self._modules.move_to_end(job.module_hash)
+            host = self._host
+            host.storage = self._storage(job)
             try:
-                ending, log = self._run(loaded, job, data), self._host.lines()
+                ending, log = self._run(loaded, job, data), host.lines()
+                writes = host.storage.writes() if ending.outcome_class is OutcomeClass.OK else ()
+                calls = tuple(sorted(host.calls.items()))
             except Fault:
                 raise
             except Exception as error:
                 raise Fault(FaultReason.INTERNAL, repr(error)) from error
-        return self._outcome(job, data, ending, log)
+        return self._outcome(job, data, ending, _Traces(log, writes, calls))
 
     def _tick(self) -> None:
         while not self._closed.wait(TICK_MS / 1000):
             self._engine.increment_epoch()
 
-    def _compile(self, module: bytes) -> _Loaded:
+    def _loaded(self, artifact: Artifact) -> _Loaded:
+        if artifact.engine_id != self.engine_id:
+            raise Fault(
+                FaultReason.ENGINE_MISMATCH,
+                f"an artifact of engine {artifact.engine_id.hex()}, not {self.engine_id.hex()}",
+            )
+        refusal = None if artifact.refusal is None else artifact.refusal.error()
+        if not artifact.code:
+            return _Loaded(artifact.summary, None, refusal)
         try:
-            summary = summarise(module)
-        except AdmissionError as error:
-            return _Loaded(None, None, error.with_traceback(None))
-        problem = native.validate(self._engine_address, module)
-        if problem is not None:
-            return _Loaded(None, None, AdmissionError("engine", problem, "a valid module"))
-        if not linkable(summary):
-            # cannot be linked, and no policy can allow it: check_policy names the import
-            return _Loaded(summary, None, None)
-        try:
-            compiled = wasmtime.Module(self._engine, module)
-            return _Loaded(summary, self._linker.instantiate_pre(compiled), None)
+            compiled = wasmtime.Module.deserialize(self._engine, artifact.code)
+            return _Loaded(artifact.summary, self._linker.instantiate_pre(compiled), refusal)
         except wasmtime.WasmtimeError as error:
             raise Fault(FaultReason.COMPILE, str(error)) from error
+
+    def _storage(self, job: EvaluationJob) -> GuestStorage:
+        data = {}
+        for blob in job.data:
+            body = self._blobs.get(blob.digest)
+            if body is None:
+                raise Fault(FaultReason.MODULE_MISSING, f"data blob {blob.digest.hex()}")
+            self._blobs.move_to_end(blob.digest)
+            data[blob.key] = body
+        snapshot = {entry.key: entry.value for entry in job.storage}
+        if len(data) != len(job.data) or len(snapshot) != len(job.storage):
+            raise Fault(FaultReason.BAD_JOB, "two data blobs or storage entries of one key")
+        return GuestStorage(job.challenge_id, data, snapshot)
 
     def _guest(self, policy: RuntimePolicy, world: EvaluationContext, deadline_ms: int) -> Guest:
         # one tick more: the first may come at once
@@ -221,7 +272,7 @@ class Sandbox:
         return _Ending(OutcomeClass.TRAP, native.trap_name(trapped.code), policy.fuel)
 
     def _outcome(
-        self, job: EvaluationJob, data: bytes, ending: _Ending, log: tuple[str, ...]
+        self, job: EvaluationJob, data: bytes, ending: _Ending, traces: _Traces
     ) -> Outcome:
         parsed = ending.parsed
         return Outcome(
@@ -238,8 +289,11 @@ class Sandbox:
                 policy_hash=_policy_hash(job.policy),
                 outcome_class=ending.outcome_class,
                 output=ending.output,
+                writes_hash=writes_hash(traces.writes),
             ),
-            log=log,
+            log=traces.log,
+            writes=traces.writes,
+            host_calls=traces.calls,
         )
 
 

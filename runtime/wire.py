@@ -4,8 +4,9 @@ Rules:
 1. A frame is the payload's length, 4 bytes big endian, then the payload: one record of `Request`
    (to the worker) or `Reply` (from it), encoded by `protocol.codec`.
 2. The worker speaks first: `Ready`. Then each `Run` is answered by one `Done` or `Failed`; in
-   between the worker may ask for the module by `Need`, gets a `Module`, and says `Compiled` when it
-   is about to run. One job at a time.
+   between the worker may ask for the module by `Need`, gets a `Load` (or a `Module`, which it
+   compiles itself), for data by `NeedBlob`, gets a `Blob`, and says `Compiled` when it is about to
+   run what it asked for. One job at a time.
 3. Outcome and job are checked on arrival like anything else that travels.
 """
 
@@ -17,11 +18,15 @@ from msgspec import Meta
 
 from protocol.codec import U64, Digest, Record, decode, encode
 from protocol.records.challenge import MAX_SCORE
+from runtime.artifact import MAX_ARTIFACT_BYTES, Artifact
 from runtime.errors import FaultReason
+from runtime.guest_storage import Writes
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome, OutcomeClass
 
-MAX_FRAME_BYTES = 32 * 1024 * 1024
+MAX_FRAME_BYTES = MAX_ARTIFACT_BYTES + 4096
+MAX_REPLY_BYTES = 32 * 1024 * 1024
+"""What a worker may say at once: it sees foreign code, the node trusts it with no more memory."""
 LENGTH_BYTES = 4
 MAX_DETAIL_CHARS = 2_000
 
@@ -38,6 +43,18 @@ class Module(Record, tag="module"):
     body: bytes | None
 
 
+class Blob(Record, tag="blob"):
+    """The answer to `NeedBlob`; no body when the node does not have the blob."""
+
+    body: bytes | None
+
+
+class Load(Record, tag="load"):
+    """The answer to `Need` where the node has modules compiled elsewhere: checked machine code."""
+
+    artifact: Artifact
+
+
 class Ready(Record, tag="ready"):
     """The worker runs, on this engine."""
 
@@ -45,9 +62,15 @@ class Ready(Record, tag="ready"):
 
 
 class Need(Record, tag="need"):
-    """The worker has not compiled this module."""
+    """The worker does not have this module ready."""
 
     module_hash: Digest
+
+
+class NeedBlob(Record, tag="need_blob"):
+    """The worker does not have this data blob of the job's."""
+
+    digest: Digest
 
 
 class Compiled(Record, tag="compiled"):
@@ -66,6 +89,8 @@ class Done(Record, tag="done"):
     fuel_used: U64
     verdict_hash: Digest
     log: tuple[str, ...]
+    writes: Writes
+    host_calls: tuple[tuple[str, U64], ...]
 
 
 class Failed(Record, tag="failed"):
@@ -76,8 +101,8 @@ class Failed(Record, tag="failed"):
     detail: str
 
 
-Request = Run | Module
-Reply = Ready | Need | Compiled | Done | Failed
+Request = Run | Module | Load | Blob
+Reply = Ready | Need | NeedBlob | Compiled | Done | Failed
 
 
 def frame(message: Request | Reply) -> bytes:
@@ -88,11 +113,11 @@ def frame(message: Request | Reply) -> bytes:
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
-def frame_size(prefix: bytes) -> int:
+def frame_size(prefix: bytes, limit_bytes: int = MAX_FRAME_BYTES) -> int:
     """Return the payload's length. Raises `ValueError` beyond the limit."""
     size = int.from_bytes(prefix, "big")
-    if size > MAX_FRAME_BYTES:
-        raise ValueError(f"a frame of {size} bytes, the limit is {MAX_FRAME_BYTES}")
+    if size > limit_bytes:
+        raise ValueError(f"a frame of {size} bytes, the limit is {limit_bytes}")
     return size
 
 
@@ -120,6 +145,8 @@ def done(job_id: int, outcome: Outcome) -> Done:
         fuel_used=outcome.fuel_used,
         verdict_hash=outcome.verdict_hash,
         log=outcome.log,
+        writes=outcome.writes,
+        host_calls=outcome.host_calls,
     )
 
 
@@ -134,4 +161,6 @@ def outcome_of(reply: Done) -> Outcome:
         fuel_used=reply.fuel_used,
         verdict_hash=reply.verdict_hash,
         log=reply.log,
+        writes=reply.writes,
+        host_calls=reply.host_calls,
     )

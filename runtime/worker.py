@@ -56,7 +56,7 @@ def serve(connection: Connection, sandbox: Sandbox) -> None:
         request = connection.receive()
         if request is None:
             return
-        if isinstance(request, wire.Module):
+        if not isinstance(request, wire.Run):
             raise DecodeError("a module came where a job was expected")
         connection.send(_answer(connection, sandbox, request.job))
 
@@ -65,6 +65,8 @@ def _answer(connection: Connection, sandbox: Sandbox, job: EvaluationJob) -> wir
     try:
         if job.module_hash not in sandbox:
             _fetch(connection, sandbox, job.module_hash)
+        for digest in sandbox.missing_blobs(job):
+            _fetch_blob(connection, sandbox, digest)
         return wire.done(job.job_id, sandbox.evaluate(job))
     except Fault as fault:
         detail = fault.detail[: wire.MAX_DETAIL_CHARS]
@@ -76,13 +78,29 @@ def _fetch(connection: Connection, sandbox: Sandbox, module_hash: bytes) -> None
     answer = connection.receive()
     if answer is None:
         raise EOFError("the pool went away instead of sending a module")
-    if isinstance(answer, wire.Run):
-        raise DecodeError("a job came where a module was expected")
-    if answer.body is None:
+    if isinstance(answer, wire.Run | wire.Blob):
+        raise DecodeError("something else came where a module was expected")
+    if isinstance(answer, wire.Load):
+        sandbox.load_artifact(answer.artifact)
+        found = answer.artifact.module_hash
+    elif answer.body is None:
         raise Fault(FaultReason.MODULE_MISSING, module_hash.hex())
-    if sandbox.load(answer.body) != module_hash:
+    else:
+        found = sandbox.load(answer.body)
+    if found != module_hash:
         raise Fault(FaultReason.MODULE_MISSING, f"{module_hash.hex()}: bytes of another hash")
     connection.send(wire.Compiled())
+
+
+def _fetch_blob(connection: Connection, sandbox: Sandbox, digest: bytes) -> None:
+    connection.send(wire.NeedBlob(digest=digest))
+    answer = connection.receive()
+    if answer is None:
+        raise EOFError("the pool went away instead of sending a blob")
+    if not isinstance(answer, wire.Blob):
+        raise DecodeError("something else came where a blob was expected")
+    if answer.body is None or sandbox.load_blob(answer.body) != digest:
+        raise Fault(FaultReason.MODULE_MISSING, f"data blob {digest.hex()}")
 
 
 def _take_pipes() -> Connection:

@@ -1,8 +1,9 @@
 """One worker process as the pool sees it: start, ask, kill.
 
 Rules:
-1. Used by one task. After any exception from `ask` or `receive`, cancellation included, the pipe
-   may hold half a frame: the only thing left to do is `kill`.
+1. One task reads. Another may write a small job to an idle worker (`write_at_once`). After any
+   exception from `ask` or `receive`, cancellation included, the pipe may hold half a frame: the
+   only thing left to do is `kill`.
 2. `kill` always reaps the process, also inside a cancelled scope.
 3. The environment is made here, not inherited: a worker sees no secret of the node's.
 """
@@ -10,17 +11,16 @@ Rules:
 from __future__ import annotations
 
 import os
+import select
 import subprocess
-import sys
-from pathlib import Path
 
 import trio
 
 from protocol.errors import ProtocolError
-from runtime import wire
+from runtime import children, wire
 from runtime.errors import FaultReason
 
-COMMAND = (sys.executable, "-P", "-s", "-m", "runtime.worker")
+COMMAND = children.command("runtime.worker")
 READ_BYTES = 65_536
 
 
@@ -30,12 +30,6 @@ class WorkerLost(Exception):  # noqa: N818 - says what happened, as the fault it
     def __init__(self, text: str, reason: FaultReason = FaultReason.WORKER_LOST) -> None:
         super().__init__(text)
         self.reason = reason
-
-
-def _environment() -> dict[str, str]:
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
-    return {"PYTHONPATH": os.pathsep.join(paths), "PATH": os.defpath, "LC_ALL": "C.UTF-8"}
 
 
 class WorkerProcess:
@@ -58,7 +52,7 @@ class WorkerProcess:
     async def start(self) -> None:
         """Start the process. Raises `OSError`."""
         self._process = await trio.lowlevel.open_process(
-            list(COMMAND), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
+            list(COMMAND), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=children.environment()
         )
 
     async def ask(self, request: bytes, limit_s: float) -> wire.Reply:
@@ -74,20 +68,56 @@ class WorkerProcess:
                 raise WorkerLost(f"nonsense from the worker: {error}") from error
         raise WorkerLost(f"no answer in {limit_s:g} s", FaultReason.DEADLINE)
 
+    def write_at_once(self, data: bytes) -> bool:
+        """Write a small frame whole and without waiting, or nothing of it; return whether."""
+        if len(data) > select.PIPE_BUF:
+            return False
+        try:
+            return os.write(self._descriptor(0), data) == len(data)
+        except (BlockingIOError, BrokenPipeError):
+            return False
+
+    async def readable(self) -> None:
+        """Wait until the worker said something, or ended."""
+        if not self._buffer:
+            await trio.lowlevel.wait_readable(self._descriptor(1))
+
     async def receive(self) -> wire.Reply:
         """Return the next reply.
 
         Raises `WorkerLost` at the end, `ValueError` or `ProtocolError` for what is no reply.
         """
-        buffer = self._buffer
         while True:
-            if len(buffer) >= wire.LENGTH_BYTES:
-                end = wire.LENGTH_BYTES + wire.frame_size(bytes(buffer[: wire.LENGTH_BYTES]))
-                if len(buffer) >= end:
-                    payload = bytes(buffer[wire.LENGTH_BYTES : end])
-                    del buffer[:end]
-                    return wire.read_reply(payload)
-            buffer += await self._read()
+            reply = self._buffered()
+            if reply is not None:
+                return reply
+            self._buffer += await self._read()
+
+    def receive_at_once(self) -> wire.Reply | None:
+        """Return the reply that is in the pipe whole, if one is.
+
+        Raises `WorkerLost` at the end, and when it is nonsense.
+        """
+        try:
+            self._buffer += self._read_at_once()
+            return self._buffered()
+        except BlockingIOError:
+            return None
+        except (ProtocolError, ValueError) as error:
+            raise WorkerLost(f"nonsense from the worker: {error}") from error
+
+    def _buffered(self) -> wire.Reply | None:
+        buffer = self._buffer
+        if len(buffer) < wire.LENGTH_BYTES:
+            return None
+        end = wire.LENGTH_BYTES + wire.frame_size(
+            bytes(buffer[: wire.LENGTH_BYTES]), wire.MAX_REPLY_BYTES
+        )
+        if len(buffer) < end:
+            return None
+        payload = bytes(buffer[wire.LENGTH_BYTES : end])
+        del buffer[:end]
+        return wire.read_reply(payload)
 
     async def kill(self) -> None:
         """End the process, if it runs, and reap it."""
@@ -116,16 +146,18 @@ class WorkerProcess:
                 raise WorkerLost("the worker died") from error
 
     async def _read(self) -> bytes:
-        descriptor = self._descriptor(1)
         while True:
-            await trio.lowlevel.wait_readable(descriptor)
+            await trio.lowlevel.wait_readable(self._descriptor(1))
             try:
-                data = os.read(descriptor, READ_BYTES)
+                return self._read_at_once()
             except BlockingIOError:
                 continue
-            if not data:
-                raise WorkerLost("the worker died")
-            return data
+
+    def _read_at_once(self) -> bytes:
+        data = os.read(self._descriptor(1), READ_BYTES)
+        if not data:
+            raise WorkerLost("the worker died")
+        return data
 
     def _descriptor(self, number: int) -> int:
         assert self._process is not None

@@ -21,7 +21,7 @@ def test_the_engine_id_is_what_the_docstring_says() -> None:
     library = hashlib.sha256(Path(ffi.filename).read_bytes()).digest()
     text = engine.CONFIG_TEXT.encode()
     preimage = b"platform/engine/v1\0" + library + len(text).to_bytes(4, "big") + text
-    assert engine.engine_id() == hashlib.sha256(preimage + b"\0\0\0\x01").digest()
+    assert engine.engine_id() == hashlib.sha256(preimage + b"\0\0\0\x02").digest()
 
 
 def test_every_raw_option_exists_in_this_wasmtime() -> None:

@@ -6,19 +6,20 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 import trio
 
 from protocol.codec import sha256
-from runtime import pool as pool_module
-from runtime import wire, worker_process
+from runtime import slot, wire, worker_process
 from runtime.errors import Fault, FaultReason
 from runtime.outcome import Outcome, OutcomeClass
 from runtime.pool import WorkerPool, open_pool
 from runtime.sandbox import Sandbox
 from runtime.worker_process import WorkerProcess
+from tests.runtime.compilers import new_compiler
 from tests.runtime.modules import LOOP, POLICY, job_for, module
 from tests.runtime.test_sandbox import ENDINGS
 
@@ -113,7 +114,7 @@ async def test_the_epoch_deadline_is_a_fault_and_the_worker_lives_on() -> None:
 
 @pytest.mark.trio
 async def test_a_hung_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "GRACE_S", 0.2)
+    monkeypatch.setattr(slot, "GRACE_S", 0.2)
     async with open_pool(1, module_source=MODULES.get) as pool:
         await pool.evaluate(good_job)
         (first,) = children()
@@ -217,3 +218,57 @@ async def test_a_worker_ignores_sigint_and_ends_with_its_input() -> None:
     with trio.fail_after(10):
         assert await process.wait() == 0
     await worker.kill()
+
+
+@pytest.mark.trio
+async def test_a_challenge_that_floods_leaves_room_for_others() -> None:
+    slow = msgspec.structs.replace(endless_job, challenge_id="flood", deadline_ms=1_000)
+    async with open_pool(2, module_source=MODULES.get, challenge_cap=1) as pool:
+        await until(lambda: pool.alive == 2)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(fault_of, pool, slow)
+            await until(lambda: pool.queued == 2)
+            assert pool.stats().running == {"flood": 1}
+            await pool.evaluate(good_job)
+            assert pool.stats().waiting["flood"] >= 1
+        assert pool.stats().waiting == pool.stats().running == {}
+
+
+@pytest.mark.trio
+async def test_the_stats_are_live() -> None:
+    async with open_pool(2, module_source=MODULES.get) as pool:
+        await pool.evaluate(good_job)
+        slow = msgspec.structs.replace(endless_job, deadline_ms=300)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(fault_of, pool, slow)
+            await until(lambda: pool.busy == 2 and pool.queued == 1)
+            stats = pool.stats()
+            assert (stats.workers, stats.running, stats.waiting) == (2, {"tiny": 2}, {"tiny": 1})
+        stats = pool.stats()
+        assert (stats.faults[FaultReason.DEADLINE], stats.evaluated[OutcomeClass.OK]) == (3, 1)
+        assert stats.busy_s > 0.8
+
+
+@pytest.mark.trio
+async def test_large_jobs_take_the_slower_way() -> None:
+    async with open_pool(1, module_source=MODULES.get) as pool:
+        large = msgspec.structs.replace(good_job, submission=bytes(65_000))
+        for job in (good_job, large, good_job, large):
+            assert (await pool.evaluate(job)).outcome_class is OutcomeClass.OK
+        assert pool.replaced == 0
+
+
+@pytest.mark.trio
+async def test_a_pool_closed_while_it_compiles_ends_the_caller(tmp_path: Path) -> None:
+    async with open_pool(1, module_source={}.get, compiler=new_compiler(tmp_path)) as pool:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def waiting() -> None:
+                assert await fault_of(pool, good_job) is FaultReason.CLOSED
+
+            await until(lambda: pool.stats().preparing == 1)
+            pool.close()
+        assert pool.stats().preparing == 0

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from protocol.codec import sha256
+from runtime.admission import MAX_FUNCTIONS, MAX_GLOBALS
 from runtime.errors import AdmissionError, Fault, FaultReason
 from runtime.job import guest_input
 from runtime.outcome import Outcome, OutcomeClass
@@ -164,6 +165,48 @@ def test_nothing_survives_an_evaluation(sandbox: Sandbox) -> None:
         (i32.store8 (i32.const 8) (i32.const 1)) {returning(output())}"
     code = module(body)
     assert run(sandbox, code) == run(sandbox, code)
+
+
+@pytest.mark.parametrize("address", [70_000, 262_143, 262_144, 600_000, 1_048_575])
+def test_no_byte_of_a_memory_reaches_the_next_one(sandbox: Sandbox, address: int) -> None:
+    memory = '(memory (export "memory") 16)'
+    dirty = module(
+        f"(memory.fill (i32.const 65536) (i32.const 7) (i32.const 983040)) {returning(output())}",
+        memory=memory,
+    )
+    look = module(
+        f"(if (i32.load8_u (i32.const {address})) (then unreachable)) {returning(output())}",
+        memory=memory,
+    )
+    for code in (look, dirty, look):
+        assert run(sandbox, code).outcome_class is OutcomeClass.OK
+
+
+def test_no_entry_of_a_table_reaches_the_next_one(sandbox: Sandbox) -> None:
+    table = "(table 10000 funcref) (type $none (func)) (func $nothing)"
+    fill = f"(table.fill (i32.const 0) (ref.func $nothing) (i32.const 10000)) \
+        {returning(output())}"
+    dirty = module(fill, more=table + "(elem declare func $nothing)")
+    look = module(
+        f"(call_indirect (type $none) (i32.const 9999)) {returning(output())}", more=table
+    )
+    for code, expected in ((dirty, "ok"), (look, "indirect_call_to_null")):
+        outcome = run(sandbox, code)
+        assert expected in {outcome.outcome_class.value, outcome.message}
+
+
+def test_the_largest_admissible_instance_finds_room(sandbox: Sandbox) -> None:
+    functions = "".join(f"(func $f{n})" for n in range(MAX_FUNCTIONS - 2))
+    elements = " ".join(f"$f{n}" for n in range(9_998))
+    rest = " ".join(f"$f{n}" for n in range(9_998, MAX_FUNCTIONS - 2))
+    code = module(
+        memory='(memory (export "memory") 1024)',
+        more=f"(table 10000 funcref) (elem (i32.const 0) {elements}) (elem declare func {rest}) "
+        + "(global i64 (i64.const 1))" * MAX_GLOBALS
+        + functions,
+    )
+    policy = msgspec.structs.replace(POLICY, memory_pages=1024)
+    assert run(sandbox, code, policy=policy).outcome_class is OutcomeClass.OK
 
 
 @pytest.mark.parametrize(

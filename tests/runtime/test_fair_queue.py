@@ -1,0 +1,160 @@
+"""Fair shares: of time between challenges, of turns between miners, and never beyond a cap."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.fair_queue import FIRST_COST_MS, MAX_KNOWN_COSTS, Claim, FairQueue
+
+
+def served(queue: FairQueue[str], count: int, costs: dict[str, float]) -> list[str]:
+    """Pop and finish one after the other."""
+    found = []
+    for _ in range(count):
+        taken = queue.pop()
+        assert taken is not None
+        item, challenge = taken
+        queue.finish(challenge, costs.get(challenge, 1.0))
+        found.append(item)
+    return found
+
+
+def test_one_challenge_keeps_the_order_of_a_miners_jobs() -> None:
+    queue: FairQueue[str] = FairQueue(4)
+    for number in range(5):
+        queue.push(f"{number}", Claim("a", b"miner"))
+    assert served(queue, 5, {}) == ["0", "1", "2", "3", "4"]
+    assert queue.pop() is None
+    assert (len(queue), queue.waiting, queue.running) == (0, {}, {})
+
+
+def test_miners_of_a_challenge_take_turns() -> None:
+    queue: FairQueue[str] = FairQueue(4)
+    for number in range(100):
+        queue.push(f"greedy {number}", Claim("a", b"greedy"))
+    queue.push("modest", Claim("a", b"modest"))
+    assert served(queue, 2, {}) == ["greedy 0", "modest"]
+
+
+def test_challenges_share_time_and_not_jobs() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    costs = {"short": 1.0, "long": 20.0}
+    for name, cost in costs.items():
+        for _ in range(200):  # what the queue has learned
+            queue.push(name, Claim(name))
+            served(queue, 1, {name: cost})
+    for _ in range(2_000):
+        queue.push("short", Claim("short"))
+        queue.push("long", Claim("long"))
+    counts = Counter(served(queue, 1_050, costs))
+    assert counts["short"] * 1.0 == pytest.approx(counts["long"] * 20.0, rel=0.1)
+
+
+def test_weights_divide_the_time() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    for _ in range(400):
+        queue.push("heavy", Claim("heavy", weight=3))
+        queue.push("light", Claim("light", weight=1))
+    counts = Counter(served(queue, 400, {"heavy": FIRST_COST_MS, "light": FIRST_COST_MS}))
+    assert counts["heavy"] == pytest.approx(3 * counts["light"], abs=4)
+
+
+def test_the_more_urgent_class_goes_first() -> None:
+    queue: FairQueue[str] = FairQueue(4)
+    queue.push("later", Claim("a"))
+    queue.push("now", Claim("b", urgency=1))
+    queue.push("last", Claim("a", urgency=-1))
+    assert served(queue, 3, {}) == ["now", "later", "last"]
+
+
+def test_a_challenge_at_its_cap_leaves_the_place_to_others() -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    for number in range(4):
+        queue.push(f"a{number}", Claim("a"))
+    queue.push("b", Claim("b"))
+    taken = [queue.pop() for _ in range(3)]
+    assert sorted(one[0] for one in taken if one) == ["a0", "a1", "b"]
+    assert queue.pop() is None
+    assert (queue.running, queue.waiting) == ({"a": 2, "b": 1}, {"a": 2})
+    queue.finish("a", 1.0)
+    assert queue.pop() == ("a2", "a")
+
+
+def test_a_cap_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="cap"):
+        FairQueue(0)
+
+
+def test_draining_empties_it() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    for name in ("a", "b"):
+        queue.push(name, Claim(name, urgency=ord(name)))
+    assert sorted(queue.drain()) == ["a", "b"]
+    assert (len(queue), queue.pop()) == (0, None)
+
+
+def test_a_job_of_a_minute_is_found_without_walking_a_minute() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    for name in ("a", "b"):
+        for _ in range(100):
+            queue.push(name, Claim(name))
+            served(queue, 1, {name: 60_000.0})
+    queue.push("a", Claim("a"))
+    queue.push("b", Claim("b"))
+    assert sorted(served(queue, 2, {})) == ["a", "b"]
+
+
+def test_expected_costs_are_bounded_in_number() -> None:
+    queue: FairQueue[int] = FairQueue(1)
+    for number in range(MAX_KNOWN_COSTS + 10):
+        queue.push(number, Claim(str(number)))
+        assert queue.pop() is not None
+        queue.finish(str(number), 1.0)
+    assert len(queue._costs) == MAX_KNOWN_COSTS
+
+
+claims = st.builds(
+    Claim,
+    challenge=st.sampled_from("abc"),
+    miner=st.sampled_from([b"x", b"y"]),
+    urgency=st.integers(0, 1),
+    weight=st.integers(1, 5),
+)
+
+
+@given(
+    cap=st.integers(1, 3),
+    steps=st.lists(st.one_of(claims, st.sampled_from(["pop", "finish"])), max_size=60),
+    costs=st.lists(st.floats(0, 1e6), min_size=60, max_size=60),
+)
+def test_nothing_is_lost_twice_served_or_beyond_the_cap(
+    cap: int, steps: list[Claim | str], costs: list[float]
+) -> None:
+    queue: FairQueue[int] = FairQueue(cap)
+    running: list[tuple[int, str]] = []
+    seen: set[int] = set()
+    pushed = 0
+    for step, cost in zip(steps, costs, strict=False):
+        if isinstance(step, Claim):
+            queue.push(pushed, step)
+            pushed += 1
+        elif step == "finish" and running:
+            queue.finish(running.pop()[1], cost)
+        elif step == "pop" and (taken := queue.pop()) is not None:
+            running.append(taken)
+            assert taken[0] not in seen
+            seen.add(taken[0])
+        counts = Counter(name for _, name in running)
+        assert queue.running == dict(counts)
+        assert max(counts.values(), default=0) <= cap
+        assert len(queue) == pushed - len(seen) == sum(queue.waiting.values())
+    for _, name in running:
+        queue.finish(name)
+    while (taken := queue.pop()) is not None:
+        queue.finish(taken[1])
+        seen.add(taken[0])
+    assert seen == set(range(pushed))
