@@ -1,7 +1,9 @@
 """A module's test vectors: inputs and the outcome every validator must find.
 
 ``vectors.json`` lies beside the module. Before a module is activated each validator runs them
-(a determinism canary), so they state whole outputs, not ranges. Bytes are written in hex.
+(a determinism canary), so they state whole outputs, not ranges. Bytes are written in hex; a
+submission may be written as ``text:`` and the text, too. ``miner`` and ``context`` may be left out:
+they are zeros then.
 """
 
 import json
@@ -10,9 +12,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgpack
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
 
+from challenges.errors import MistakeError
+from challenges.project import explain
 from registry.spec import ChallengeSpec
+
+MAX_VECTORS_BYTES = 64 * 1024 * 1024
+TEXT_PREFIX = "text:"
 
 #: The classes an evaluation's outcome can have.
 OutcomeClass = Literal[
@@ -29,10 +43,28 @@ OutcomeClass = Literal[
 
 
 def _unhex(value: object) -> object:
-    return bytes.fromhex(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        raise ValueError("bytes in hex were expected") from None
+
+
+def _read_payload(value: object) -> object:
+    if isinstance(value, str) and value.startswith(TEXT_PREFIX):
+        return value.removeprefix(TEXT_PREFIX).encode()
+    return _unhex(value)
+
+
+def _show_payload(value: bytes) -> str:
+    if value and value.isascii() and value.decode().isprintable():
+        return TEXT_PREFIX + value.decode()
+    return value.hex()
 
 
 Hex = Annotated[bytes, BeforeValidator(_unhex), PlainSerializer(bytes.hex)]
+Payload = Annotated[bytes, BeforeValidator(_read_payload), PlainSerializer(_show_payload)]
 Hash = Annotated[Hex, Field(min_length=32, max_length=32)]
 
 
@@ -49,6 +81,10 @@ class Context(_Model):
     seed: Hash
 
 
+NOWHERE = Context(epoch=0, height=0, time_ms=0, seed=bytes(32))
+"""The context of a vector that names none."""
+
+
 class Output(_Model):
     """What the module returns; the fields are in the order of the encoded map."""
 
@@ -62,9 +98,9 @@ class Vector(_Model):
     """One evaluation and its outcome; `output` is None for every class but ``ok``."""
 
     name: str
-    submission: Hex
-    miner: Hash
-    context: Context
+    submission: Payload
+    miner: Hash = bytes(32)
+    context: Context = NOWHERE
     expected: OutcomeClass
     output: Output | None
 
@@ -78,12 +114,50 @@ class VectorFile(_Model):
 
 
 def load_vectors(path: Path) -> tuple[Vector, ...]:
-    """Read a ``vectors.json``.
+    """Read the vectors of a ``vectors.json``. Raises `MistakeError`."""
+    return load_vector_file(path).vectors
 
-    Raises:
-        pydantic.ValidationError: the file has not the form of a `VectorFile`.
-    """
-    return VectorFile.model_validate(json.loads(path.read_text(encoding="utf-8"))).vectors
+
+def load_vector_file(path: Path) -> VectorFile:
+    """Read a ``vectors.json``. Raises `MistakeError` for its first mistake."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_VECTORS_BYTES + 1)
+    except OSError as error:
+        words = error.strerror or "no file"
+        raise MistakeError(
+            path, words, "test vectors", "Write some; docs/challenges.md shows the form."
+        ) from None
+    if len(data) > MAX_VECTORS_BYTES:
+        limit = f"{MAX_VECTORS_BYTES} bytes at most"
+        raise MistakeError(path, "a larger file", limit, "Drop some vectors.")
+    try:
+        table = json.loads(data)
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested too deep
+        raise MistakeError(path, str(error), "valid JSON", "Correct the line.") from None
+    try:
+        found = VectorFile.model_validate(table)
+    except ValidationError as error:
+        raise explain(path, error, "Correct the vector.") from None
+    seen: set[str] = set()
+    for vector in found.vectors:
+        if vector.name in seen:
+            raise MistakeError(path, f"{vector.name!r} twice", "one vector a name", "Rename one.")
+        seen.add(vector.name)
+        if (vector.output is not None) != (vector.expected == "ok"):
+            raise MistakeError(
+                f"{path}: {vector.name}",
+                f"expected {vector.expected!r} {'with' if vector.output else 'without'} an output",
+                "an output if, and only if, the outcome class is 'ok'",
+                "Correct the vector.",
+            )
+    return found
+
+
+def save_vector_file(path: Path, file: VectorFile) -> None:
+    """Write a ``vectors.json``."""
+    text = json.dumps(file.model_dump(mode="json"), indent=1) + "\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def encode_input(spec: ChallengeSpec, submission: bytes, miner: bytes, context: Context) -> bytes:

@@ -10,7 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from registry.spec import ChallengeSpec, load_spec
+from challenges.project import load_project
+from registry.spec import ChallengeSpec
 
 FOLDER = Path(__file__).parent
 
@@ -52,17 +53,17 @@ def load(name: str) -> Example:
 
     Raises:
         KeyError: there is no such example.
-        SpecError: its ``platform.toml`` is not valid.
+        MistakeError: its ``platform.toml`` is not valid, or its module is not the pinned one.
     """
-    folder = _folder(name)
-    module = (folder / "module.wasm").read_bytes()
+    project = load_project(_folder(name))
+    module = project.module()
     return Example(
         name=name,
-        folder=folder,
-        spec=load_spec(folder / "platform.toml"),
+        folder=project.folder,
+        spec=project.spec,
         module=module,
         module_hash=hashlib.sha256(module).digest(),
-        vectors_path=folder / "vectors.json",
+        vectors_path=project.vectors_path,
     )
 
 

@@ -9,8 +9,11 @@ import msgpack
 import pytest
 import wasmtime
 
-from challenges.build import BuildError, build, compile_c, data_header, main
-from challenges.examples import load, names
+from challenges.build import compile_project, main
+from challenges.compile_c import compile_c, data_header
+from challenges.errors import BuildError
+from challenges.examples import FOLDER, load, names
+from challenges.project import load_project
 from tests.challenges.harness import Guest, guest
 
 SDK_USER = """
@@ -33,7 +36,10 @@ PG_EXPORT(evaluate) int64_t evaluate(uint32_t ptr, uint32_t len) {
 
 @pytest.mark.parametrize("name", names())
 def test_rebuild_equals_the_committed_module(name):
-    assert hashlib.sha256(build(name)).hexdigest() == load(name).module_hash.hex()
+    project = load_project(FOLDER / name)
+    built = compile_project(project)
+    assert built.sha256 == project.build.module_sha256 == load(name).module_hash.hex()
+    assert built.toolchain == project.build.toolchain
 
 
 def test_the_command_prints_both_hashes(capsys):

@@ -1,4 +1,4 @@
-/* The guest side of the core-wasm ABI (docs: challenges/README.md) for freestanding C.
+/* The guest side of the core-wasm ABI (docs/challenges.md) for freestanding C.
  *
  * A challenge includes this header, is linked with platform_guest.c and
  * platform_output.c and defines
@@ -84,6 +84,7 @@ typedef struct {
     uint8_t data[PG_TEXT_CAPACITY];
 } pg_text;
 
+/* `words` is UTF-8; where it is cut inside a character the output is `bad_output`: stay in ASCII. */
 void pg_say(pg_text *text, const char *words);
 void pg_say_number(pg_text *text, int64_t number);
 
@@ -94,7 +95,9 @@ typedef struct {
     int64_t value;
 } pg_metric;
 
-/* Encodes {score, valid: true, message, metrics}; the score is clamped to 0..PG_MAX_SCORE. */
+/* Encodes {score, valid: true, message, metrics}; the score is clamped to 0..PG_MAX_SCORE.
+ * The caller sorts the metrics by name (bytes): another order is `bad_output`. At most 15 are
+ * written, and the whole output has at most 1,024 bytes. */
 int64_t pg_accept(int64_t score, const pg_text *message, const pg_metric *metrics, uint32_t count);
 
 /* Encodes {score: 0, valid: false, message, metrics: {}}. */

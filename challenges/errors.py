@@ -1,0 +1,35 @@
+"""What a challenge's author can mend. Every error is one line: file, what, expected, what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class KitError(Exception):
+    """Base of the author kit's errors; the text is a single line unless a compiler spoke."""
+
+
+class MistakeError(KitError):
+    """Something in a challenge's folder is wrong.
+
+    Attributes:
+        where: the file, with a field or a vector's name behind it where that helps.
+        found: what stands there.
+        expected: what should.
+        advice: what to do, as an imperative.
+    """
+
+    def __init__(self, where: Path | str, found: str, expected: str, advice: str) -> None:
+        super().__init__(f"{where}: found {found}; expected {expected}. {advice}")
+        self.where = str(where)
+        self.found = found
+        self.expected = expected
+        self.advice = advice
+
+
+class BuildError(KitError):
+    """A compiler is missing or refused a source; then the text is its own."""
+
+
+class ToolMissingError(BuildError):
+    """A tool chain is not installed on this machine; the text says how to get it."""

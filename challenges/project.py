@@ -1,0 +1,202 @@
+"""A challenge's folder as its author sees it, and the rules it has to keep.
+
+    platform.toml   the spec (`registry.spec`) and the table `[build]`, which pins the module
+    source/         what is compiled            data/   what is embedded (C only)
+    module.wasm     the built module            vectors.json   what it must answer
+
+Rules:
+
+- ``[build]`` names the language, the tool chain and the module's SHA-256. ``challenge build``
+  writes the last two; every other command refuses a ``module.wasm`` that is not the pinned one.
+- An empty ``module_sha256`` means "not built yet", never "any module".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from challenges.errors import MistakeError
+from registry.spec import ChallengeSpec
+
+Language = Literal["c", "assemblyscript"]
+
+SPEC_NAME = "platform.toml"
+MODULE_NAME = "module.wasm"
+VECTORS_NAME = "vectors.json"
+SOURCE_SUFFIXES: dict[Language, str] = {"c": ".c", "assemblyscript": ".ts"}
+MAX_SPEC_BYTES = 256 * 1024
+
+
+class BuildTable(BaseModel):
+    """The table ``[build]``: how to make the module again, and which one it must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    language: Language
+    toolchain: Annotated[str, Field(max_length=80)] = ""
+    """Name and version, as in "ziglang 0.17.0"; empty before the first build."""
+    module_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One challenge's folder, with its spec read and checked."""
+
+    folder: Path
+    spec: ChallengeSpec
+    build: BuildTable
+
+    @property
+    def spec_path(self) -> Path:
+        """The ``platform.toml``."""
+        return self.folder / SPEC_NAME
+
+    @property
+    def module_path(self) -> Path:
+        """The built module; it may not exist yet."""
+        return self.folder / MODULE_NAME
+
+    @property
+    def vectors_path(self) -> Path:
+        """The test vectors."""
+        return self.folder / VECTORS_NAME
+
+    def sources(self) -> list[Path]:
+        """Return the source files, sorted. Raises `MistakeError` when there are none."""
+        suffix = SOURCE_SUFFIXES[self.build.language]
+        found = sorted((self.folder / "source").glob(f"*{suffix}"))
+        if not found:
+            raise MistakeError(
+                self.folder / "source",
+                f"no *{suffix} file",
+                f"at least one, because build.language is {self.build.language!r}",
+                "Write one, or change build.language in platform.toml.",
+            )
+        return found
+
+    def data(self) -> list[Path]:
+        """Return the files to embed, sorted."""
+        folder = self.folder / "data"
+        return sorted(p for p in folder.glob("*") if p.suffix in {".txt", ".csv"})
+
+    def module(self) -> bytes:
+        """Return the built module. Raises `MistakeError` unless it is the pinned one."""
+        try:
+            module = self.module_path.read_bytes()
+        except FileNotFoundError:
+            raise MistakeError(
+                self.module_path, "nothing", "the built module", _build_it(self.folder)
+            ) from None
+        found = hashlib.sha256(module).hexdigest()
+        if found != self.build.module_sha256:
+            raise MistakeError(
+                self.module_path,
+                f"a module of hash {found}",
+                f"{self.build.module_sha256 or 'a pinned one'}, build.module_sha256 in {SPEC_NAME}",
+                _build_it(self.folder),
+            )
+        return module
+
+    def stale(self) -> Path | None:
+        """Return a source or data file that is newer than the module, or None."""
+        built = self.module_path.stat().st_mtime_ns
+        files = [*self.sources(), *self.data(), *(self.folder / "source").glob("*.h")]
+        return next((path for path in files if path.stat().st_mtime_ns > built), None)
+
+
+def load_project(folder: Path) -> Project:
+    """Read the challenge in `folder`. Raises `MistakeError` for its first mistake."""
+    path = folder / SPEC_NAME
+    table = _read_toml(path)
+    build = table.pop("build", None)
+    if build is None:
+        raise MistakeError(
+            path, "no table [build]", 'language = "c" or "assemblyscript" in it', "Add the table."
+        )
+    try:
+        spec = ChallengeSpec.model_validate(table)
+    except ValidationError as error:
+        raise explain(path, error, "Correct the field; docs/challenges.md lists all.") from None
+    try:
+        return Project(folder, spec, BuildTable.model_validate(build))
+    except ValidationError as error:
+        advice = "Leave toolchain and module_sha256 to `challenge build`."
+        raise explain(path, error, advice, prefix=("build",)) from None
+
+
+def pin(project: Project, toolchain: str, module_sha256: str) -> Project:
+    """Write the tool chain and the module's hash into ``[build]``; return the project read anew.
+
+    Everything else in the file stays as it is, comments too.
+    """
+    path = project.spec_path
+    head, table, rest = _split_at_build(path.read_text(encoding="utf-8"))
+    for name, value in (("toolchain", toolchain), ("module_sha256", module_sha256)):
+        line = f'{name} = "{value}"'
+        table, count = re.subn(rf"(?m)^{name}[ \t]*=.*$", line, table, count=1)
+        if not count:
+            table = f"{table.rstrip()}\n{line}\n" + ("\n" if rest else "")
+    path.write_text(head + table + rest, encoding="utf-8")
+    again = load_project(project.folder)
+    if (again.build.toolchain, again.build.module_sha256) != (toolchain, module_sha256):
+        raise MistakeError(
+            path, "a table [build] in an unusual form", "one key a line", "Write it so."
+        )
+    return again
+
+
+def explain(
+    path: Path | str, error: ValidationError, advice: str, prefix: tuple[str, ...] = ()
+) -> MistakeError:
+    """Return one violation in a file that pydantic checked, an unknown field before others."""
+    found = error.errors(include_url=False)
+    # a misspelt name is both unknown and missing; the unknown one is what the author sees
+    detail = next((entry for entry in found if entry["type"] == "extra_forbidden"), found[0])
+    parts = [*prefix, *(str(part) for part in detail["loc"] if part != "[key]")]
+    where = f"{path}: {'.'.join(parts)}" if parts else str(path)
+    if detail["type"] == "missing":
+        return MistakeError(where, "nothing", "this field", advice)
+    shown = repr(detail["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    if detail["type"] == "extra_forbidden":
+        return MistakeError(where, shown, "no field of this name", "Remove it or mend its name.")
+    words = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return MistakeError(where, shown, words, advice)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SPEC_BYTES + 1)
+    except OSError as error:
+        raise MistakeError(
+            path,
+            error.strerror or "no file",
+            "a challenge's spec",
+            "Name the challenge's folder, or make one by `challenge new NAME`.",
+        ) from None
+    if len(data) > MAX_SPEC_BYTES:
+        raise MistakeError(path, "a larger file", f"{MAX_SPEC_BYTES} bytes at most", "Shorten it.")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or beyond Python's limits
+        raise MistakeError(path, str(error), "valid TOML", "Correct the line.") from None
+
+
+def _split_at_build(text: str) -> tuple[str, str, str]:
+    """Return what stands before the table, the table, and what follows it."""
+    found = re.search(r"(?ms)^\[build\].*?(?=^\[|\Z)", text)
+    if found is None:  # written inline or dotted: `pin` notices that nothing changed
+        return text, "", ""
+    return text[: found.start()], found.group(), text[found.end() :]
+
+
+def _build_it(folder: Path) -> str:
+    return f"Run `validator-node challenge build {folder}`."

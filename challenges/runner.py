@@ -1,0 +1,209 @@
+"""A challenge in the real sandbox: its vectors, single payloads, and what they cost.
+
+Rules:
+
+- Module, policy and parameters come from the challenge's folder, the rest of a job from a vector or
+  a caller; the job is made by the same functions as a validator's.
+- A `Fault` is this machine's trouble and passes through: it is never a failed vector.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from challenges.advice import admission_mistake, outcome_advice, too_long
+from challenges.bench_host import UnmeteredHost
+from challenges.errors import MistakeError
+from challenges.project import Project
+from challenges.record import challenge_record
+from challenges.vectors import Context, Output, Vector, VectorFile, load_vector_file
+from protocol.codec import sha256
+from protocol.records.challenge import EvaluationContext
+from runtime.admission import ModuleSummary
+from runtime.errors import AdmissionError
+from runtime.job import EvaluationJob, guest_input
+from runtime.outcome import Outcome, parse_output
+from runtime.pool import WorkerPool
+from runtime.sandbox import Sandbox
+
+DEADLINE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class VectorResult:
+    """A vector that was run."""
+
+    vector: Vector
+    outcome: Outcome
+    differences: tuple[str, ...]
+    """Empty if the vector matches; otherwise what was found and expected, field by field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Microseconds of whole evaluations, from encoded input to output."""
+
+    rounds: int
+    median_us: float
+    fastest_us: float
+
+
+class Runner:
+    """A challenge, admitted and loaded. Close it, or use it as a context manager."""
+
+    def __init__(self, project: Project) -> None:
+        """Raise `MistakeError` when the module is not the pinned one or is not admissible."""
+        self.project = project
+        self.module = project.module()
+        self.record = challenge_record(project.spec, sha256(self.module))
+        self._jobs = 0
+        self._sandbox = Sandbox()
+        try:
+            self.summary = self._admit()
+            self._sandbox.load(self.module)
+        except BaseException:
+            self._sandbox.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the sandbox."""
+        self._sandbox.close()
+
+    def _admit(self) -> ModuleSummary:
+        try:
+            return self._sandbox.check(self.module, self.record.policy)
+        except AdmissionError as error:
+            raise admission_mistake(self.project.module_path, error) from None
+
+    def job(self, submission: bytes, miner: bytes, context: Context, where: str) -> EvaluationJob:
+        """Return the job a validator would run. Raises `MistakeError` for a submission too long."""
+        if len(submission) > self.record.policy.max_input_bytes:
+            raise too_long(self.project.spec, where, len(submission))
+        self._jobs += 1
+        return EvaluationJob(
+            job_id=self._jobs,
+            module_hash=self.record.module_hash,
+            policy=self.record.policy,
+            challenge_id=self.record.challenge_id,
+            version=self.record.version,
+            params=self.record.params,
+            miner=miner,
+            submission=submission,
+            context=EvaluationContext(**context.model_dump() | {"seed": context.seed}),
+            deadline_ms=DEADLINE_MS,
+        )
+
+    def evaluate(self, job: EvaluationJob) -> Outcome:
+        """Return the job's outcome. Raises `Fault`."""
+        return self._sandbox.evaluate(job)
+
+    def vectors(self) -> VectorFile:
+        """Return the challenge's vectors. Raises `MistakeError` when they are another one's."""
+        path = self.project.vectors_path
+        found, spec = load_vector_file(path), self.project.spec
+        if (found.challenge, found.version) != (spec.id, spec.version):
+            raise MistakeError(
+                path,
+                f"vectors of {found.challenge!r} version {found.version}",
+                f"{spec.id!r} version {spec.version}, as in platform.toml",
+                "Correct challenge and version, and check that the outputs still hold.",
+            )
+        if not found.vectors:
+            raise MistakeError(path, "no vectors", "at least one", "Write one good and one bad.")
+        return found
+
+    def run_vectors(self, vectors: tuple[Vector, ...]) -> Iterator[VectorResult]:
+        """Run vectors in order."""
+        for vector in vectors:
+            where = f"{self.project.vectors_path}: {vector.name}"
+            job = self.job(vector.submission, vector.miner, vector.context, where)
+            outcome = self.evaluate(job)
+            yield VectorResult(vector, outcome, tuple(_differences(vector, outcome)))
+
+    def recorded(self, vector: Vector, outcome: Outcome) -> Vector:
+        """Return the vector with what the module answered as what is expected."""
+        output = Output.model_validate(_output(outcome)) if outcome.output else None
+        answered = {"expected": outcome.outcome_class.value, "output": output}
+        return vector.model_copy(update=answered)
+
+    def time_in_process(self, job: EvaluationJob, rounds: int) -> Costs:
+        """Measure evaluations in this process."""
+        return _timed(rounds, lambda: self.evaluate(job))
+
+    def time_unmetered(self, job: EvaluationJob, rounds: int) -> Costs:
+        """Measure the module under plain wasmtime, in the same process.
+
+        Raises `MistakeError` when its output is another one there.
+        """
+        host, data = UnmeteredHost(self.module), guest_input(job)
+        if host.evaluate(data, job.context) != self.evaluate(job).output:
+            raise MistakeError(
+                self.project.module_path,
+                "another output without the sandbox's limits",
+                "the same bytes",
+                "Let the output depend on the input only: not on remaining memory or NaN bits.",
+            )
+        return _timed(rounds, lambda: host.evaluate(data, job.context))
+
+
+async def time_worker(pool: WorkerPool, job: EvaluationJob, rounds: int) -> Costs:
+    """Measure evaluations in a worker process; `pool` must know the module. Raises `Fault`."""
+    await pool.evaluate(job)
+    took = []
+    for _ in range(rounds):
+        began = time.perf_counter_ns()
+        await pool.evaluate(job)
+        took.append(time.perf_counter_ns() - began)
+    return _costs(took)
+
+
+def _timed(rounds: int, evaluate: Callable[[], object]) -> Costs:
+    evaluate()
+    took = []
+    for _ in range(rounds):
+        began = time.perf_counter_ns()
+        evaluate()
+        took.append(time.perf_counter_ns() - began)
+    return _costs(took)
+
+
+def _costs(took_ns: list[int]) -> Costs:
+    return Costs(len(took_ns), statistics.median(took_ns) / 1000, min(took_ns) / 1000)
+
+
+def _output(outcome: Outcome) -> dict[str, object]:
+    said = parse_output(outcome.output)
+    return {
+        "score": said.score,
+        "valid": said.valid,
+        "message": said.message,
+        "metrics": dict(said.metrics),
+    }
+
+
+def _differences(vector: Vector, outcome: Outcome) -> Iterator[str]:
+    if outcome.outcome_class.value != vector.expected:
+        advice = outcome_advice(outcome)
+        why = f" ({outcome.message})" if outcome.message else ""
+        yield (
+            f"found outcome {outcome.outcome_class.value}{why}; expected {vector.expected}. "
+            f"{advice or 'Correct the module, or the vector.'}"
+        )
+    elif vector.output is not None:
+        wanted = vector.output.model_dump()
+        for name, value in _output(outcome).items():
+            if value != wanted[name]:
+                yield (
+                    f"{name}: found {value!r}; expected {wanted[name]!r}. "
+                    "Correct the module, or the vector if the module is right."
+                )

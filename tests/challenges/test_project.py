@@ -1,0 +1,141 @@
+"""A challenge's folder: what is read and pinned, and one clear line for each mistake in it."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from challenges.errors import MistakeError
+from challenges.project import load_project, pin
+from challenges.scaffold import new_project
+from tests.challenges.folders import GOOD, wat_project
+
+ONE_LINE = re.compile(r"^[^\n]+: found [^\n]+; expected [^\n]+\. [A-Z`][^\n]+\.$")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return new_project(tmp_path, "guess", "c").folder
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    path = folder / "platform.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "found", "expected"),
+    [
+        ("fuel = 1_000_000", "fuel = 1.5", "policy.fuel", "1.5", "a valid integer"),
+        ("fuel = 1_000_000\n", "", "policy.fuel", "nothing", "this field"),
+        ("fuel = 1_000_000", "feul = 1", "policy.feul", "1", "no field of this name"),
+        ("version = 1", "version = 1\nfee = 2", "fee", "2", "no field of this name"),
+        ('["log"]', '["open"]', "policy.host_functions", "['open']", "'open' is no host function"),
+        ("target = 700", "target = 0.7", "params.target", "0.7", "an integer, a boolean"),
+        ('id = "guess"', 'id = "Guess"', "id", "'Guess'", "string should match pattern"),
+        ('language = "c"', 'language = "cobol"', "build.language", "'cobol'", "'c' or"),
+        ('sha256 = ""', 'sha256 = "12"', "build.module_sha256", "'12'", "should match pattern"),
+    ],
+)
+def test_a_mistake_in_the_spec_is_one_line(folder, old, new, field, found, expected):
+    change(folder, old, new)
+    with pytest.raises(MistakeError) as caught:
+        load_project(folder)
+    error = caught.value
+    assert error.where == f"{folder / 'platform.toml'}: {field}"
+    assert error.found == found
+    assert expected.lower() in error.expected.lower()
+    assert ONE_LINE.match(str(error))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b"[policy", "valid TOML"), (b"\xff", "valid TOML"), (b"#" * 300_000, "bytes at most")],
+)
+def test_a_spec_that_cannot_be_read(folder, data, expected):
+    (folder / "platform.toml").write_bytes(data)
+    with pytest.raises(MistakeError, match=expected):
+        load_project(folder)
+
+
+def test_a_folder_without_a_spec(tmp_path):
+    with pytest.raises(MistakeError, match="challenge new NAME"):
+        load_project(tmp_path)
+
+
+def test_a_spec_without_build_table(folder):
+    change(folder, "[build]", "[builds]")
+    with pytest.raises(MistakeError, match=r"no table \[build\]"):
+        load_project(folder)
+
+
+def test_pin_touches_the_build_table_only(folder):
+    change(folder, "[params]", '[params]\ntoolchain = "mine"')
+    before = (folder / "platform.toml").read_text()
+    project = pin(load_project(folder), "ziglang 1", "ab" * 32)
+    assert (project.build.toolchain, project.build.module_sha256) == ("ziglang 1", "ab" * 32)
+    assert project.spec.params["toolchain"] == "mine"
+    after = (folder / "platform.toml").read_text()
+    changed = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert changed == ['toolchain = "ziglang 1"', f'module_sha256 = "{"ab" * 32}"']
+    again = pin(project, "ziglang 1", "ab" * 32)
+    assert again == project
+    assert (folder / "platform.toml").read_text() == after
+
+
+def test_pin_adds_missing_keys_before_the_next_table(folder):
+    path = folder / "platform.toml"
+    head, _, _ = path.read_text().partition("# Written")
+    spec, _, params = head.partition("[params]")
+    path.write_text(f'{spec}[build]\nlanguage = "c"\n[params]{params}')
+    project = pin(load_project(folder), "ziglang 1", "ab" * 32)
+    assert project.build.module_sha256 == "ab" * 32
+    assert dict(project.spec.params) == {"target": 700, "range": 1000}
+
+
+def test_pin_refuses_a_table_it_cannot_edit(folder):
+    path = folder / "platform.toml"
+    head, _, _ = path.read_text().partition("# Written")
+    path.write_text('build = {language = "c"}\n' + head)
+    with pytest.raises(MistakeError, match="unusual form"):
+        pin(load_project(folder), "ziglang 1", "ab" * 32)
+
+
+def test_only_the_pinned_module_is_used(tmp_path):
+    project = wat_project(tmp_path, GOOD)
+    assert project.module()[:4] == b"\0asm"
+    project.module_path.write_bytes(project.module() + b"\0")
+    with pytest.raises(MistakeError, match="module_sha256 in platform") as caught:
+        project.module()
+    assert ONE_LINE.match(str(caught.value))
+    project.module_path.unlink()
+    with pytest.raises(MistakeError, match="found nothing; expected the built module"):
+        project.module()
+
+
+def test_an_unpinned_module_is_not_any_module(folder):
+    (folder / "module.wasm").write_bytes(b"")
+    with pytest.raises(MistakeError, match="expected a pinned one"):
+        load_project(folder).module()
+
+
+def test_sources(folder):
+    project = load_project(folder)
+    assert [path.name for path in project.sources()] == ["challenge.c"]
+    project.sources()[0].rename(folder / "source" / "challenge.rs")
+    with pytest.raises(MistakeError, match=r"found no \*\.c file") as caught:
+        project.sources()
+    assert ONE_LINE.match(str(caught.value))
+
+
+def test_a_newer_source_makes_the_module_stale(tmp_path):
+    project = wat_project(tmp_path, GOOD)
+    source = project.sources()[0]
+    built = project.module_path.stat().st_mtime_ns
+    os.utime(source, ns=(built, built))
+    assert project.stale() is None
+    os.utime(source, ns=(built + 1, built + 1))
+    assert project.stale() == source

@@ -1,0 +1,111 @@
+"""The `challenge` commands, as an author types them: what they print, and how they end."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.challenges.folders import GOOD, answer, answering, wat_project
+from validator_node.cli.challenge import app
+from validator_node.errors import NodeError
+
+
+def run(*arguments: str | Path, code: int = 0) -> str:
+    found: Result = CliRunner(env={"COLUMNS": "200"}).invoke(
+        app, [str(argument) for argument in arguments], catch_exceptions=False
+    )
+    assert found.exit_code == code, found.output
+    return str(found.output)
+
+
+def refused(*arguments: str | Path) -> str:
+    """Run a command that ends with an error of one line; return the line."""
+    with pytest.raises(NodeError) as caught:
+        run(*arguments)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_from_nothing_to_a_tested_challenge(tmp_path: Path):
+    folder = tmp_path / "guess"
+    assert "next: validator-node challenge build" in run("new", "guess", "--into", tmp_path)
+    assert "found nothing; expected the built module" in refused("test", folder)
+    built = run("build", folder)
+    digest = re.search(r"sha256 ([0-9a-f]{64}) \(pinned in platform.toml\)", built)
+    assert digest
+    assert digest[1] in (folder / "platform.toml").read_text()
+    assert f"{digest[1]} (unchanged)" in run("build", folder)
+    assert "two builds gave the pinned module" in run("build", "--check", folder)
+    tested = run("test", folder)
+    assert "6 of 6 vectors match" in tested
+    assert "16,531" in tested
+    source = folder / "source" / "challenge.c"
+    source.write_text(source.read_text().replace('"off by "', '"away by "'))
+    os.utime(source, ns=(2**62, 2**62))
+    assert "is newer than module.wasm" in run("test", folder)
+    assert "what the sources compile to. Run" in refused("build", "--check", folder)
+    assert "needs a higher version for another module" in run("build", folder)
+    wrong = run("test", folder, code=1)
+    assert "a little below: message: found 'away by 50'; expected 'off by 50'. Correct" in wrong
+    assert wrong.count("differs") == 3
+    assert "validators will expect it" in run("test", "--record", folder)
+    assert "6 of 6 vectors match" in run("test", folder)
+
+
+def test_a_compiler_error_reaches_the_author(tmp_path: Path):
+    run("new", "guess", "--into", tmp_path)
+    source = tmp_path / "guess" / "source" / "challenge.c"
+    source.write_text("int evaluate(void) { return nothing; }\n")
+    with pytest.raises(NodeError, match=r"challenge\.c:1:.*undeclared identifier 'nothing'"):
+        run("build", tmp_path / "guess")
+
+
+def test_run(tmp_path: Path):
+    folder = wat_project(tmp_path, GOOD).folder
+    payload = tmp_path / "payload"
+    payload.write_bytes(b"from a file")
+    for words in ("text:x", "hex:00ff", str(payload), "just words", ""):
+        printed = run("run", words, folder)
+        assert re.search(r"outcome\s+│ ok", printed)
+        assert re.search(r"score\s+│ 5", printed)
+        assert re.search(r"host calls\s+│ none", printed)
+        assert re.search(r"^verdict [0-9a-f]{64}$", printed, re.M)
+    same = [run("run", words, folder) for words in ("from a file", str(payload))]
+    assert same[0] == same[1]
+    assert run("run", "text:x", folder, "--epoch", "1") != run("run", "text:x", folder)
+
+
+def test_run_says_what_to_do_about_a_float(tmp_path: Path):
+    folder = wat_project(tmp_path, answering(answer(0.5))).folder
+    printed = run("run", "text:x", folder)
+    assert "bad_output" in printed
+    assert "Scores and metrics are integers" in printed
+
+
+def test_run_refuses_what_the_network_would(tmp_path: Path):
+    folder = wat_project(tmp_path, GOOD).folder
+    assert "PAYLOAD: found a submission of 1,025 bytes" in refused("run", "x" * 1025, folder)
+    assert "PAYLOAD: found 'zz'; expected hex digits" in refused("run", "hex:zz", folder)
+    assert "--seed: found '00'; expected 32 bytes" in refused("run", "x", folder, "--seed", "00")
+    assert "--miner: found" in refused("run", "x", folder, "--miner", "g" * 64)
+    assert "--replay: found no --config" in refused("run", "--replay", "00" * 32)
+
+
+def test_bench(tmp_path: Path):
+    project = wat_project(tmp_path, GOOD)
+    printed = run("bench", "--rounds", "3", project.folder)
+    for words in ("without limits", "in process", "through a worker", "1.00x", "3 evaluations"):
+        assert words in printed
+    assert "the payload: 1 bytes" in run("bench", "--rounds", "1", "--payload", "x", project.folder)
+
+
+def test_mistakes_are_one_line(tmp_path: Path):
+    assert "expected a challenge's spec" in refused("build", tmp_path)
+    assert "expected a lower-case letter" in refused("new", "No", "--into", tmp_path)
+    folder = wat_project(tmp_path, '(module (memory (export "memory") 1))').folder
+    assert "module.wasm: export: found no 'alloc'" in refused("test", folder)

@@ -1,0 +1,290 @@
+"""`validator-node challenge`: make, build, test, run and measure a challenge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from challenges.advice import outcome_advice
+from challenges.build import Built, compile_project, write
+from challenges.errors import KitError
+from challenges.project import Language, Project, load_project
+from challenges.runner import Costs, Runner, VectorResult, time_worker
+from challenges.scaffold import new_project
+from challenges.vectors import NOWHERE, Context, save_vector_file
+from runtime.errors import Fault
+from runtime.job import EvaluationJob
+from runtime.outcome import Outcome
+from runtime.pool import open_pool
+from validator_node.cli import challenge_replay
+from validator_node.cli.payload import read_hash, read_payload
+from validator_node.errors import NodeError
+
+app = typer.Typer(no_args_is_help=True, help="Challenges: new, build, test, run, bench.")
+
+MAX_ROUNDS = 100_000
+
+
+class LanguageName(StrEnum):
+    """The languages a scaffold exists for."""
+
+    C = "c"
+    ASSEMBLYSCRIPT = "assemblyscript"
+
+
+FolderArgument = Annotated[Path, typer.Argument(help="the challenge's folder")]
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="the challenge's id, and the folder's name")],
+    language: Annotated[LanguageName, typer.Option(help="language of the source")] = LanguageName.C,
+    into: Annotated[Path, typer.Option(help="where to make the folder")] = Path(),
+) -> None:
+    """Make the folder of a new challenge that builds and passes its vectors at once."""
+    chosen: Language = "c" if language is LanguageName.C else "assemblyscript"
+    with _mistakes():
+        project = new_project(into, name, chosen)
+    typer.echo(f"made {project.folder}: platform.toml, source/, vectors.json, README.md")
+    typer.echo(f"next: validator-node challenge build {project.folder}")
+
+
+@app.command()
+def build(
+    folder: FolderArgument = Path(),
+    check: Annotated[
+        bool, typer.Option("--check", help="change nothing; fail unless it is the pinned module")
+    ] = False,
+) -> None:
+    """Compile the module twice, compare, and pin its hash in platform.toml."""
+    with _mistakes():
+        project = load_project(folder)
+        built = compile_project(project)
+        if check:
+            _check(project, built)
+            return
+        before = project.build.module_sha256
+        project = write(project, built)
+    typer.echo(f"{project.module_path}: {len(built.module):,} bytes by {built.toolchain}, twice")
+    changed = "unchanged" if before == built.sha256 else "pinned in platform.toml"
+    typer.echo(f"sha256 {built.sha256} ({changed})")
+    if before not in {"", built.sha256}:
+        typer.echo("an active challenge needs a higher version for another module")
+
+
+@app.command("test")
+def run_vectors(
+    folder: FolderArgument = Path(),
+    record: Annotated[
+        bool, typer.Option("--record", help="write what the module answers into vectors.json")
+    ] = False,
+) -> None:
+    """Run the test vectors in the sandbox that validators use; exit 1 if one does not match."""
+    with _mistakes():
+        project = load_project(folder)
+        with Runner(project) as runner:
+            _warn_if_stale(project)
+            file = runner.vectors()
+            results = list(runner.run_vectors(file.vectors))
+            if record:
+                vectors = tuple(runner.recorded(r.vector, r.outcome) for r in results)
+                new_file = file.model_copy(update={"vectors": vectors})
+                save_vector_file(project.vectors_path, new_file)
+    Console().print(_vector_table(project, results))
+    wrong = [result for result in results if result.differences]
+    for result in wrong:
+        for line in result.differences:
+            where = f"{project.vectors_path}: {result.vector.name}"
+            typer.echo(f"{where}: {line}", err=not record)
+    if record:
+        typer.echo(f"wrote {project.vectors_path}; read each answer: validators will expect it")
+        return
+    if wrong:
+        raise typer.Exit(1)
+    typer.echo(f"{len(results)} of {len(results)} vectors match")
+
+
+@app.command()
+def run(
+    payload: Annotated[
+        str,
+        typer.Argument(
+            help="a file's path, text:WORDS, hex:DIGITS, or the text itself; "
+            "with --replay: the challenge's folder"
+        ),
+    ] = "",
+    folder: FolderArgument = Path(),
+    miner: Annotated[str, typer.Option(help="miner's public key, hex")] = "00" * 32,
+    seed: Annotated[str, typer.Option(help="the context's seed, hex")] = "00" * 32,
+    epoch: Annotated[int, typer.Option(min=0)] = 0,
+    height: Annotated[int, typer.Option(min=0)] = 0,
+    time_ms: Annotated[int, typer.Option(min=0)] = 0,
+    replay: Annotated[
+        str, typer.Option(help="id of a settled submission: reproduce its committed result")
+    ] = "",
+    config: Annotated[
+        Path | None, typer.Option(help="with --replay: configuration of the stopped node")
+    ] = None,
+) -> None:
+    """Evaluate one payload and print outcome, score, fuel, host calls and log lines."""
+    if replay:
+        if config is None:
+            raise NodeError("--replay: found no --config; name a stopped node's node.toml")
+        challenge_replay.replay(read_hash("--replay", replay), config, _module_of(Path(payload)))
+        return
+    context = Context(epoch=epoch, height=height, time_ms=time_ms, seed=read_hash("--seed", seed))
+    with _mistakes():
+        project = load_project(folder)
+        body = read_payload(payload)
+        with Runner(project) as runner:
+            _warn_if_stale(project)
+            job = runner.job(body, read_hash("--miner", miner), context, "PAYLOAD")
+            outcome = runner.evaluate(job)
+    _print_outcome(outcome, project.spec.policy.fuel)
+
+
+@app.command()
+def bench(
+    folder: FolderArgument = Path(),
+    payload: Annotated[
+        str, typer.Option(help="as of `run`; default: the vector that burns most fuel")
+    ] = "",
+    rounds: Annotated[int, typer.Option(min=1, max=MAX_ROUNDS, help="evaluations a row")] = 500,
+) -> None:
+    """Measure one evaluation: in process, through a worker, and without any limits."""
+    with _mistakes():
+        project = load_project(folder)
+        with Runner(project) as runner:
+            job, name = _bench_job(runner, payload)
+            fuel = runner.evaluate(job).fuel_used
+            rows = {
+                "wasmtime without limits": runner.time_unmetered(job, rounds),
+                "sandbox, in process": runner.time_in_process(job, rounds),
+            }
+        rows["sandbox, through a worker"] = trio.run(_time_worker, runner.module, job, rounds)
+    table = Table("evaluation", title=f"{name}: {len(job.submission):,} bytes, {fuel:,} fuel")
+    for heading in ("median us", "fastest us", "of unmetered"):
+        table.add_column(heading, justify="right")
+    base = rows["wasmtime without limits"].median_us
+    for label, cost in rows.items():
+        table.add_row(label, *_cells(cost, base))
+    Console().print(table)
+    typer.echo(
+        f"{rounds:,} evaluations a row, each a fresh instance of the same module. The first row "
+        "goes through wasmtime-py's public calls, which cost more than the sandbox's own: for "
+        "small work it is no lower bound."
+    )
+
+
+async def _time_worker(module: bytes, job: EvaluationJob, rounds: int) -> Costs:
+    modules = {job.module_hash: module}
+    async with open_pool(1, module_source=modules.get) as pool:
+        return await time_worker(pool, job, rounds)
+
+
+def _bench_job(runner: Runner, payload: str) -> tuple[EvaluationJob, str]:
+    if payload:
+        job = runner.job(read_payload(payload), bytes(32), NOWHERE, "--payload")
+        return job, "the payload"
+    results = runner.run_vectors(runner.vectors().vectors)
+    vector = max(results, key=lambda result: result.outcome.fuel_used).vector
+    job = runner.job(vector.submission, vector.miner, vector.context, vector.name)
+    return job, f"vector {vector.name!r}"
+
+
+def _cells(cost: Costs, base_us: float) -> tuple[str, str, str]:
+    ratio = f"{cost.median_us / base_us:.2f}x"
+    return f"{cost.median_us:,.1f}", f"{cost.fastest_us:,.1f}", ratio
+
+
+def _check(project: Project, built: Built) -> None:
+    pinned = project.build.module_sha256
+    if built.sha256 != pinned or project.module() != built.module:
+        raise NodeError(
+            f"{project.spec_path}: build.module_sha256: found {pinned or 'nothing'}; expected "
+            f"{built.sha256}, what the sources compile to. Run `challenge build` without --check."
+        )
+    typer.echo(f"sha256 {pinned}: two builds gave the pinned module")
+
+
+def _warn_if_stale(project: Project) -> None:
+    newer = project.stale()
+    if newer is not None:
+        typer.echo(
+            f"{newer}: is newer than module.wasm. Run `validator-node challenge build "
+            f"{project.folder}` to see its effect.",
+            err=True,
+        )
+
+
+def _module_of(folder: Path) -> bytes | None:
+    """Return the module of the challenge in `folder`, None if there is no challenge."""
+    if not (folder / "platform.toml").exists():
+        return None
+    with _mistakes():
+        return load_project(folder).module()
+
+
+def _vector_table(project: Project, results: list[VectorResult]) -> Table:
+    limit = project.spec.policy.fuel
+    table = Table("vector", "outcome", title=f"{project.spec.id} version {project.spec.version}")
+    for heading in ("score", "fuel", f"of {limit:,}"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for result in results:
+        outcome = result.outcome
+        mark = Text("differs", "red") if result.differences else Text("matches", "green")
+        table.add_row(
+            Text(result.vector.name),
+            outcome.outcome_class.value,
+            f"{outcome.score:,}",
+            f"{outcome.fuel_used:,}",
+            f"{outcome.fuel_used / limit:.1%}",
+            mark,
+        )
+    return table
+
+
+def _print_outcome(outcome: Outcome, limit: int) -> None:
+    table = Table(show_header=False)
+    rows = {
+        "outcome": outcome.outcome_class.value,
+        "score": f"{outcome.score:,}",
+        "valid": "yes" if outcome.valid else "no",
+        "message": outcome.message,
+        "metrics": ", ".join(f"{name} {value:,}" for name, value in outcome.metrics.items()),
+        "fuel": f"{outcome.fuel_used:,} of {limit:,}",
+        "host calls": ", ".join(f"{name} {n:,}" for name, n in outcome.host_calls) or "none",
+    }
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    for number, line in enumerate(outcome.log, start=1):
+        table.add_row(f"log {number}", Text(line))
+    Console().print(table)
+    typer.echo(f"verdict {outcome.verdict_hash.hex()}")
+    advice = outcome_advice(outcome)
+    if advice:
+        typer.echo(advice)
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """Turn what an author can mend into the command line's one-line error."""
+    try:
+        yield
+    except KitError as error:
+        raise NodeError(str(error)) from error
+    except Fault as fault:
+        raise NodeError(
+            f"this machine could not evaluate: {fault}. It says nothing about the challenge; "
+            "try again, or on another machine."
+        ) from fault
