@@ -107,6 +107,20 @@ class Policy(_Model):
     storage_bytes: int = Field(default=0, ge=0, le=MAX_STORAGE_BYTES)
 
 
+class Build(_Model):
+    """How the module was built; ``validator-node challenge build`` writes what is empty at first.
+
+    Attributes:
+        language: of the source.
+        toolchain: the compiler and its version.
+        module_sha256: what the build made.
+    """
+
+    language: str = Field(min_length=1, max_length=32)
+    toolchain: str = Field(default="", max_length=200)
+    module_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+
 class ChallengeSpec(_Model):
     """One version of a challenge, as its author describes it.
 
@@ -119,6 +133,7 @@ class ChallengeSpec(_Model):
             the sum of all active challenges' parts.
         policy: the limits of one evaluation.
         params: constants handed to the module with every submission (read-only).
+        build: how the module beside the file was made; nothing on the network depends on it.
     """
 
     id: Identifier
@@ -128,6 +143,7 @@ class ChallengeSpec(_Model):
     emission: int = Field(ge=0, le=MAX_EMISSION_PARTS)
     policy: Policy
     params: Mapping[Identifier, ParamValue] = Field(default_factory=dict, max_length=MAX_PARAMS)
+    build: Build | None = None
 
 
 def _first(path: Path, error: ValidationError) -> SpecError:

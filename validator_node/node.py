@@ -20,7 +20,6 @@ from protocol.codec import encode
 from protocol.identity import verify_consensus
 from protocol.records.batch import Header
 from protocol.records.genesis import Genesis
-from protocol.records.result import Copy, Disputed
 from protocol.records.statement import Observation, StatementItem, VerdictItem
 from protocol.records.submission import MAX_BODY_BYTES, SignedSubmission, Submission
 from registry import keys as state_keys
@@ -28,6 +27,7 @@ from registry.access import read
 from registry.epochs import fixed_edge
 from registry.submissions import why_inadmissible
 from runtime.pool import WorkerPool
+from storage.audit_log import AuditLog
 from storage.errors import StorageError
 from validator_node.batch_check import Checker
 from validator_node.blobs import BlobFetcher, BlobService, BlobUnavailableError, over
@@ -54,6 +54,7 @@ from validator_node.sync.follower import Follower
 from validator_node.sync.serving import SyncServer
 from validator_node.sync.snapshots import SnapshotKeeper
 from validator_node.sync.trust import known_sets
+from validator_node.tally import Tally
 from validator_node.weight_service import WeightService
 
 SUMMARY_FILE = "summary.json"
@@ -107,10 +108,9 @@ class Node:
         )
         self.speaker = self._speaker()
         self._open_services(pool, modules)
-        self.settled = self.disputed = self.copies = 0
-        self.results_epoch = -1
         self.tasks_living = self.banned = 0
-        self.pending = sum(1 for _ in self.store.tree.items(state_keys.PENDING))
+        self.worked = pool.stats()
+        self.tally = Tally(sum(1 for _ in self.store.tree.items(state_keys.PENDING)))
         self.driver.events.executed.append(self._on_executed)
         self.driver.events.epoch_began.append(self._on_epoch)
         self.driver.events.stable += [self.snapshots.on_stable, self.record_service.on_stable]
@@ -118,12 +118,14 @@ class Node:
 
     def _open_services(self, pool: WorkerPool, modules: Source) -> None:
         config, genesis, network = self.config, self.genesis, self.network
+        self.audit = AuditLog(self.store.database, config.audit_dir)
         self.fetcher = BlobFetcher(over(network), on_lie=self._on_blob_lie)
         self.evaluations = EvaluationService(
             self.store,
             pool,
             self.speaker,
             self._fetch_body,
+            self.audit,
             deadline_ms=config.evaluation_deadline_ms,
         )
         self.intake = Intake(
@@ -209,23 +211,14 @@ class Node:
     # --- what a batch brought about ----------------------------------------------------------
 
     def _on_executed(self, header: Header, outcome: Outcome) -> None:
+        self.tally.on_executed(len(outcome.admitted), outcome.results)
         for admitted in outcome.admitted:
             self.intake.on_admitted(admitted.submission_id)
             if self.me is not None:
                 self.evaluations.add(admitted)
-            self.pending += 1
         for result in outcome.results:
             self.intake.on_admitted(result.submission_id)
             self.speaker.drop("verdict", result.submission_id)
-            if isinstance(result.basis, Copy):
-                self.copies += 1  # never pending
-                continue
-            self.pending -= 1
-            if isinstance(result.basis, Disputed):
-                self.disputed += 1
-            else:
-                self.settled += 1
-                self.results_epoch = max(self.results_epoch, result.epoch)
         for weights in outcome.weights:
             log.info("epoch closed", epoch=weights.epoch, seq=header.seq)
             self.weights.on_closed(weights, header.seq)
@@ -311,7 +304,7 @@ class Node:
             nursery.start_soon(self.record_service.run)
             nursery.start_soon(self.speaker.run)
             nursery.start_soon(self.intake.run)
-            nursery.start_soon(self.evaluations.run, 2 * self.config.workers)
+            nursery.start_soon(self.evaluations.run)
             nursery.start_soon(self._sample)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self.follower.run)
@@ -324,6 +317,7 @@ class Node:
         while True:  # metrics are read in another thread, which cannot ask trio
             self.tasks_living = trio.lowlevel.current_statistics().tasks_living
             self.banned = len(self.network.bans())
+            self.worked = self.workers.stats()
             await trio.sleep(SAMPLE_S)
 
     def close(self) -> None:
@@ -335,6 +329,7 @@ class Node:
         }
         try:
             (self.config.state_dir / SUMMARY_FILE).write_text(json.dumps(summary))
+            self.audit.flush()
             self.store.flush()
         except (OSError, StorageError) as error:  # a full disk: what it stopped for says more
             log.error("not everything was written", reason=str(error))  # noqa: TRY400
