@@ -16,6 +16,10 @@
 | `content/` sha256(challenge id, body hash) | `Content`: who submitted this body first |
 | `best/` epoch (8) challenge id `/` uid (2) | `Best`: the best settled score |
 | `weights/` epoch (8) | `EpochWeights` |
+| `writes/` submission id, writes hash | `Written`: what verdicts on it would store |
+| `stored/` challenge id `/` length (1) key seq (8) | a version of a challenge's value |
+| `stored-size/` challenge id | `Held`: how much its storage holds |
+| `stale/` seq (8) challenge id `/` key | empty: versions to drop in that slot |
 
 Integers in keys are big-endian, so that key order is numeric order.
 """
@@ -24,6 +28,7 @@ from __future__ import annotations
 
 from protocol.codec import U16, U32, U64, Digest, PublicKey, Record, sha256
 from protocol.records.challenge import EvaluationContext
+from protocol.records.challenge_storage import Writes
 from protocol.records.statement import Observation, VerdictItem
 from protocol.records.submission import Submission
 
@@ -40,6 +45,10 @@ DEADLINE = b"deadline/"
 RESULT = b"result/"
 CONTENT = b"content/"
 BEST = b"best/"
+WRITES = b"writes/"
+STORED = b"stored/"
+STORED_SIZE = b"stored-size/"
+STALE = b"stale/"
 
 
 class Progress(Record):
@@ -77,10 +86,20 @@ class FixedEdge(Record):
 
 
 class Stated(Record):
-    """A verdict with the hotkey of the validator that stated it: indices change with the epoch."""
+    """A verdict with the hotkey of the validator that stated it: indices change with the epoch.
+
+    The verdict's writes are left out: `Written` holds them, under their hash.
+    """
 
     hotkey: PublicKey
     verdict: VerdictItem
+    writes_hash: Digest
+
+
+class Written(Record):
+    """Writes that at least one verdict of a pending submission states."""
+
+    writes: Writes
 
 
 class Pending(Record):
@@ -122,6 +141,16 @@ def u64(value: int) -> bytes:
 def content_key(challenge_id: str, body_hash: bytes) -> bytes:
     """Return the key under which a body's first submitter stands."""
     return CONTENT + sha256(challenge_id.encode(), b"\0", body_hash)
+
+
+def storage_prefix(challenge_id: str) -> bytes:
+    """Return what the keys of a challenge's storage begin with: no id contains a slash."""
+    return STORED + challenge_id.encode() + b"/"
+
+
+def storage_key(challenge_id: str, key: bytes) -> bytes:
+    """Return what the versions of a key of a challenge's storage begin with."""
+    return storage_prefix(challenge_id) + bytes((len(key),)) + key
 
 
 def best_key(epoch: int, challenge_id: str, uid: int) -> bytes:

@@ -13,7 +13,7 @@ from protocol.codec import digest_of, sha256
 from protocol.envelope import RecordKind, VoteKind, record_payload, vote_payload
 from protocol.identity import ConsensusKey, Hotkey
 from protocol.records.batch import Batch, Certificate, Header
-from protocol.records.challenge import Challenge, RuntimePolicy
+from protocol.records.challenge import Challenge, DataBlob, RuntimePolicy
 from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
 from protocol.records.genesis import ChainParameters, Genesis, Neuron, Parameters
 from protocol.records.statement import (
@@ -53,6 +53,8 @@ POLICY = RuntimePolicy(
     max_output_bytes=1000,
     max_log_lines=10,
     host_functions=("log",),
+    data=(DataBlob(key=b"words", digest=sha256(b"words")),),
+    storage_bytes=100,
 )
 
 

@@ -23,9 +23,12 @@ import trio
 
 from protocol.codec import ZERO_DIGEST, sha256
 from protocol.records.challenge import Challenge, EvaluationContext
+from protocol.records.challenge_storage import StorageEntry
 from protocol.records.statement import VerdictItem
 from protocol.records.submission import Submission
+from protocol.view import View
 from registry.access import challenge as find_challenge
+from registry.challenge_storage import snapshot
 from registry.submissions import Admitted, unsettled
 from runtime.errors import Fault
 from runtime.fair_queue import Claim
@@ -154,6 +157,7 @@ class EvaluationService:
             verdict_hash=outcome.verdict_hash,
             outcome_class=outcome.outcome_class.value,
             score=outcome.score,
+            writes=outcome.writes,
         )
         if not self._speaker.add(verdict):
             self.faults["unsaid"] += 1
@@ -168,14 +172,25 @@ class EvaluationService:
 
     def _job(self, admitted: Admitted, body: bytes) -> EvaluationJob:
         self._jobs += 1
+        view = self._store.tree.view()
         return evaluation_job(
             self._jobs,
             admitted.challenge,
             admitted.submission,
             admitted.context,
             body,
+            stored(view, admitted.challenge, admitted.context),
             self._deadline_ms,
         )
+
+
+def stored(
+    view: View, challenge: Challenge, context: EvaluationContext
+) -> tuple[StorageEntry, ...]:
+    """Return the storage that a pending submission's evaluation may read."""
+    if "storage_get" not in challenge.policy.host_functions:
+        return ()
+    return snapshot(view, challenge.challenge_id, context.height)
 
 
 def evaluation_job(
@@ -184,6 +199,7 @@ def evaluation_job(
     submission: Submission,
     context: EvaluationContext,
     body: bytes,
+    storage: tuple[StorageEntry, ...],
     deadline_ms: int,
 ) -> EvaluationJob:
     """Return the job that evaluates a submission under what its admission fixed."""
@@ -198,6 +214,7 @@ def evaluation_job(
         submission=body,
         context=context,
         deadline_ms=deadline_ms,
+        storage=storage,
     )
 
 

@@ -52,6 +52,8 @@ class Outcome:
             self.admitted.append(event)
         elif isinstance(event, Ended):
             self.results.append(event.result)
+            if event.writes_refused is not None:
+                self.no_ops.append(NoOp(event.writes_refused, event.result.submission_id))
         elif isinstance(event, NoOp):
             self.no_ops.append(event)
 

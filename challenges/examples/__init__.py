@@ -26,6 +26,7 @@ class Example:
         spec: the parsed ``platform.toml``.
         module: the WebAssembly module's bytes.
         module_hash: sha256 of `module`, 32 bytes.
+        blobs: the data blobs by the policy's ``data_keys``.
         vectors_path: the test vectors, read by `challenges.vectors.load_vectors`.
     """
 
@@ -34,6 +35,7 @@ class Example:
     spec: ChallengeSpec
     module: bytes
     module_hash: bytes
+    blobs: dict[str, bytes]
     vectors_path: Path
 
 
@@ -63,6 +65,7 @@ def load(name: str) -> Example:
         spec=project.spec,
         module=module,
         module_hash=hashlib.sha256(module).digest(),
+        blobs=project.blobs(),
         vectors_path=project.vectors_path,
     )
 

@@ -16,6 +16,7 @@ from protocol.envelope import VoteDomain, VoteKind, vote_payload
 from protocol.errors import ProofError
 from protocol.merkle import merkle_root
 from protocol.records.challenge import MAX_SCORE
+from protocol.records.challenge_storage import Writes
 from protocol.records.submission import SignedSubmission
 
 MAX_STATEMENT_ITEMS = 256
@@ -29,6 +30,8 @@ class VerdictItem(Record, tag="verdict"):
     """What agreement is about: engine, module, input, policy, class, output and writes."""
     outcome_class: Name
     score: Annotated[int, Meta(ge=0, le=MAX_SCORE)]
+    writes: Writes = ()
+    """What the challenge's storage shall hold once this is settled."""
 
 
 class Observation(Record, tag="observe"):
