@@ -2,7 +2,7 @@
 
 Rules:
 1. An item is said once: admissions by submission id, verdicts by submission id, an observation by
-   epoch. What the state has overtaken is dropped unsaid.
+   epoch, a consensus key by hotkey. What the state has overtaken is dropped unsaid.
 2. A statement closes `SAY_AFTER_S` after its first item, or at `MAX_STATEMENT_ITEMS`.
 3. At most `MAX_OUTSTANDING` own statements wait to be ordered; more items wait here, and the queue
    here is bounded too: what does not fit is refused to the caller.
@@ -18,6 +18,7 @@ import trio
 
 from consensus.validators import Voters
 from protocol.identity import ConsensusKey
+from protocol.records.consensus_key import SignedKey
 from protocol.records.statement import (
     MAX_STATEMENT_ITEMS,
     Statement,
@@ -42,6 +43,8 @@ def key_of(item: StatementItem) -> Key:
         return "admit", item.submission.submission_id
     if isinstance(item, VerdictItem):
         return "verdict", item.submission_id
+    if isinstance(item, SignedKey):
+        return "key", item.binding.hotkey
     return "observe", item.epoch.to_bytes(8, "big")
 
 
