@@ -39,19 +39,26 @@ def _largest(holds: Callable[[int], bool], top: int) -> int:
     return low
 
 
-def effective_weights(weights: Sequence[int]) -> tuple[int, ...]:
-    """Return the voting weights after the stake cap (rule 13)."""
-    if len(weights) <= 4:
-        return tuple(weights)
+def capped_weights(weights: Sequence[int], parts: int, whole: int) -> tuple[int, ...]:
+    """Return the weights, none of which is more than parts / whole of their sum.
+
+    The cap is never so low that it takes more than half of the sum away: where few hold nearly
+    everything, they keep more than the share rather than hand the votes to almost no stake.
+    """
 
     def capped_sum(cap: int) -> int:
         return sum(min(weight, cap) for weight in weights)
 
     top, total = max(weights), sum(weights)
-    quarter = _largest(lambda cap: 4 * cap <= capped_sum(cap), top)
+    share = _largest(lambda cap: whole * cap <= parts * capped_sum(cap), top)
     half = _largest(lambda cap: 2 * capped_sum(cap) < total, top) + 1
-    cap = max(quarter, half)
+    cap = max(share, half)
     return tuple(min(weight, cap) for weight in weights)
+
+
+def effective_weights(weights: Sequence[int]) -> tuple[int, ...]:
+    """Return the voting weights after the stake cap (rule 13)."""
+    return tuple(weights) if len(weights) <= 4 else capped_weights(weights, 1, 4)
 
 
 class Voters:

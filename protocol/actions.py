@@ -4,6 +4,7 @@
 |---|---|---|---|
 | `statement` | admissions, verdicts and observations of one validator | signer | counter |
 | `registry` | an owner's signed change of one challenge | owner | sequence |
+| `metagraph` | the chain at the block that a quorum observed | the chain | epoch |
 
 Reserved tags, invalid until the protocol version that defines them: `reveal`, `job`. The vector of
 an epoch needs no action: every node computes it from the state when the epoch closes (see
@@ -20,6 +21,7 @@ from protocol.codec import PublicKey, Record, Signature, digest_of
 from protocol.envelope import RecordKind, record_payload
 from protocol.identity import verify_hotkey
 from protocol.records.challenge import Challenge
+from protocol.records.metagraph import EpochMetagraph
 from protocol.records.statement import Statement
 
 
@@ -45,5 +47,5 @@ class RegistryChange(Record, tag="registry"):
         verify_hotkey(self.owner, payload, self.signature)
 
 
-Action = Statement | RegistryChange
+Action = Statement | RegistryChange | EpochMetagraph
 """Everything a batch can order."""

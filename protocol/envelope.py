@@ -25,6 +25,7 @@ class RecordKind(StrEnum):
     SUBMISSION = "submission"
     NODE_RECORD = "node-record"
     REGISTRY_CHANGE = "registry-change"
+    CONSENSUS_KEY = "consensus-key"
 
 
 class VoteKind(StrEnum):

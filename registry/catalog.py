@@ -7,6 +7,7 @@ from protocol.records.genesis import Genesis
 from protocol.view import View
 from registry import keys
 from registry.access import read, write
+from registry.election import write_electorate
 
 
 def write_genesis(view: View, genesis: Genesis) -> None:
@@ -16,6 +17,7 @@ def write_genesis(view: View, genesis: Genesis) -> None:
     write(view, keys.REGISTRY, keys.RegistryMark(owner=genesis.owner, sequence=0))
     for neuron in genesis.neurons:
         write(view, keys.NEURON + neuron.hotkey, neuron)
+    write_electorate(view, genesis)
     for challenge in genesis.challenges:
         write(view, keys.CHALLENGE + challenge.challenge_id.encode(), challenge)
 

@@ -5,16 +5,21 @@
 | `meta/epoch` | `Progress`: the current epoch |
 | `meta/time` | `Time`: network time at the last slot that had actions |
 | `meta/registry` | `RegistryMark`: owner and last committed change |
+| `meta/election` | `ElectionRules` |
+| `meta/voters` | `Electorate`: the validator set of the current epoch |
+| `meta/metagraph` | `EpochMetagraph` of the next epoch, from its batch to the edge |
 | `neuron/` hotkey | `Neuron` |
 | `challenge/` id | `Challenge`, the active version |
 | `mark/` signer (2) | `Mark`: a validator's last statement of this epoch |
 | `meta/edge` | `FixedEdge`: where the epoch ends, once that is agreed |
 | `observed/` signer (2) | `Observation` of the next epoch |
+| `key/` hotkey | `NodeKey`: the consensus key that votes for it |
+| `bound/` consensus key | `Bound`: whose it is, for ever |
 | `pending/` submission id | `Pending`: admitted, not settled |
 | `deadline/` seq (8) submission id | empty |
 | `result/` submission id | `Result` |
 | `content/` sha256(challenge id, body hash) | `Content`: who submitted this body first |
-| `best/` epoch (8) challenge id `/` uid (2) | `Best`: the best settled score |
+| `best/` epoch (8) challenge id `/` hotkey | `Best`: the best settled score |
 | `weights/` epoch (8) | `EpochWeights` |
 | `writes/` submission id, writes hash | `Written`: what verdicts on it would store |
 | `stored/` challenge id `/` length (1) key seq (8) | a version of a challenge's value |
@@ -31,15 +36,21 @@ from protocol.records.challenge import EvaluationContext
 from protocol.records.challenge_storage import Writes
 from protocol.records.statement import Observation, VerdictItem
 from protocol.records.submission import Submission
+from protocol.records.validators import ValidatorSet
 
 EPOCH = b"meta/epoch"
 TIME = b"meta/time"
 REGISTRY = b"meta/registry"
 EDGE = b"meta/edge"
+ELECTION = b"meta/election"
+VOTERS = b"meta/voters"
+METAGRAPH = b"meta/metagraph"
 NEURON = b"neuron/"
 CHALLENGE = b"challenge/"
 MARK = b"mark/"
 OBSERVED = b"observed/"
+KEY = b"key/"
+BOUND = b"bound/"
 PENDING = b"pending/"
 DEADLINE = b"deadline/"
 RESULT = b"result/"
@@ -79,10 +90,41 @@ class Mark(Record):
 
 
 class FixedEdge(Record):
-    """The last slot of the epoch and the observation that fixed it."""
+    """The last slot of the epoch, the observation that fixed it, and who votes afterwards."""
 
     seq: U64
     observation: Observation
+    next_set: ValidatorSet
+    reason: str
+    """Why the set stays as it is; empty if it was elected."""
+
+
+class Electorate(Record):
+    """The validator set of the current epoch."""
+
+    voters: ValidatorSet
+    since: U64
+    """The edge of the epoch before: the set votes on the slots above it."""
+    reason: str
+    """Why it is the set of the epoch before; empty if it was elected, or is the genesis'."""
+
+
+class NodeKey(Record):
+    """The consensus key that votes for a hotkey from the next election on."""
+
+    consensus_key: PublicKey
+    sequence: U64
+    epoch: U64 | None
+    """The epoch in which it was bound; None at genesis."""
+
+
+class Bound(Record):
+    """Whose consensus key this is or was.
+
+    A key is bound once: one that was given up may have signed what its holder does not know.
+    """
+
+    hotkey: PublicKey
 
 
 class Stated(Record):
@@ -126,6 +168,8 @@ class Best(Record):
 
     score: U64
     submission_id: Digest
+    uid: U16
+    """The uid under which the submission was admitted."""
 
 
 def u16(value: int) -> bytes:
@@ -153,6 +197,6 @@ def storage_key(challenge_id: str, key: bytes) -> bytes:
     return storage_prefix(challenge_id) + bytes((len(key),)) + key
 
 
-def best_key(epoch: int, challenge_id: str, uid: int) -> bytes:
+def best_key(epoch: int, challenge_id: str, hotkey: bytes) -> bytes:
     """Return the key of a miner's best score."""
-    return BEST + u64(epoch) + challenge_id.encode() + b"/" + u16(uid)
+    return BEST + u64(epoch) + challenge_id.encode() + b"/" + hotkey

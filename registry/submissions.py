@@ -268,20 +268,23 @@ def _end(
 
 
 def _raise_best(view: View, result: Result, score: int) -> None:
-    key = keys.best_key(result.epoch, result.challenge_id, result.uid)
+    key = keys.best_key(result.epoch, result.challenge_id, result.hotkey)
     best = read(view, keys.Best, key)
     if best is None or score > best.score:
-        write(view, key, keys.Best(score=score, submission_id=result.submission_id))
+        new = keys.Best(score=score, submission_id=result.submission_id, uid=result.uid)
+        write(view, key, new)
 
 
-def best_scores(view: View, epoch: int) -> dict[str, dict[int, int]]:
-    """Return challenge id -> uid -> best settled score of an epoch (rule 4)."""
+def best_scores(view: View, epoch: int) -> dict[str, dict[bytes, keys.Best]]:
+    """Return challenge id -> hotkey -> best settled score of an epoch (rule 4).
+
+    By hotkey and not by uid, because a uid may belong to another miner by now.
+    """
     prefix = keys.BEST + keys.u64(epoch)
-    scores: dict[str, dict[int, int]] = {}
+    scores: dict[str, dict[bytes, keys.Best]] = {}
     for key, data in view.items(prefix):
-        challenge_id = key[len(prefix) : -3].decode()
-        uid = int.from_bytes(key[-2:], "big")
-        scores.setdefault(challenge_id, {})[uid] = decode(keys.Best, data).score
+        challenge_id = key[len(prefix) : -33].decode()
+        scores.setdefault(challenge_id, {})[key[-32:]] = decode(keys.Best, data)
     return scores
 
 

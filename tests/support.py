@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.challenge import Challenge, DataBlob, RuntimePolicy
 from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
 from protocol.records.genesis import ChainParameters, Genesis, Neuron, Parameters
+from protocol.records.metagraph import EpochMetagraph, WeightRules
 from protocol.records.statement import (
     Observation,
     Statement,
@@ -89,6 +92,16 @@ def make_observation(epoch: int, block: int = 20) -> Observation:
     )
 
 
+def observation_of(metagraph: EpochMetagraph) -> Observation:
+    """Return what a validator states that has read this metagraph."""
+    return Observation(
+        epoch=metagraph.epoch,
+        block=metagraph.block,
+        block_hash=metagraph.block_hash,
+        snapshot_hash=digest_of(metagraph),
+    )
+
+
 def replaced(record: Any, /, **changes: Any) -> Any:
     """Return a copy of a record with some fields changed."""
     return msgspec.structs.replace(record, **changes)
@@ -128,8 +141,8 @@ class World:
                 min_stake=0,
             ),
             neurons=tuple(
-                Neuron(uid=uid, hotkey=hotkey.public_key, stake=uid, validator_permit=True)
-                for uid, hotkey in enumerate(hotkeys)
+                Neuron(uid=uid, hotkey=hotkey.public_key, stake=stake, validator_permit=True)
+                for uid, (hotkey, stake) in enumerate(zip_longest(hotkeys, weights, fillvalue=0))
             ),
             validators=ValidatorSet(epoch=0, members=members),
             challenges=(
@@ -262,11 +275,27 @@ class World:
         """Let the store execute one more slot with these actions."""
         return store.apply(*self.next_slot(store, *actions))
 
+    def metagraph(self, epoch: int, block: int = 20, **changes: Any) -> EpochMetagraph:
+        """Return the genesis' metagraph as the chain shows it at the beginning of an epoch."""
+        fields = {
+            "epoch": epoch,
+            "block": block,
+            "block_hash": sha256(b"block", block.to_bytes(8)),
+            "owner": None,
+            "rules": WeightRules(min_allowed_weights=0, max_weight_limit=0xFFFF, mechanisms=1),
+            "neurons": self.genesis.neurons,
+        }
+        return EpochMetagraph(**{**fields, **changes})
+
+    def agreeing(self, metagraph: EpochMetagraph, signers: Iterable[int] = ()) -> list[Action]:
+        """Return what fixes the edge: the signers (default: all) observe, and the metagraph."""
+        observation = observation_of(metagraph)
+        chosen = signers or range(len(self.keys))
+        return [*(self.statement(signer, observation) for signer in chosen), metagraph]
+
     def end_epoch(self, store: Store) -> Outcome:
         """Let a quorum observe the epoch's end and decide every slot up to its edge."""
-        observation = make_observation(store.epoch + 1)
-        signers = range(len(self.keys))
-        self.decide(store, *[self.statement(signer, observation) for signer in signers])
+        self.decide(store, *self.agreeing(self.metagraph(store.epoch + 1)))
         for _ in range(self.genesis.parameters.window):
             outcome = self.decide(store)
         self.begin_epoch(store.epoch)

@@ -15,6 +15,7 @@ from protocol.codec import encode, sha256
 from protocol.errors import ProtocolError
 from protocol.identity import verify_consensus
 from protocol.records.batch import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batch
+from protocol.records.consensus_key import SignedKey
 from protocol.records.statement import Statement, statement_payload
 from protocol.records.submission import SignedSubmission
 
@@ -84,6 +85,8 @@ class Checker:
         for item in statement.items:
             if isinstance(item, SignedSubmission):
                 self.check_submission(item)
+            elif isinstance(item, SignedKey):
+                item.verify(self._network_id)
         self._statements.add(known)
 
     def check_batch(self, batch: Batch, expected_root: bytes) -> None:
@@ -108,6 +111,10 @@ class Checker:
                 items += 1
                 origin = ("registry", action.owner, action.content.sequence)
                 action.verify(self._network_id)
+            else:
+                items += 1
+                origin = ("metagraph", action.epoch, action.epoch)
+                action.check_form()
             if origin in seen:
                 raise InvalidBatchError(f"holds {origin[0]} {origin[2]} of one origin twice")
             seen.add(origin)

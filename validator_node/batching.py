@@ -4,14 +4,19 @@ Rules:
 1. A batch closes `interval_s` after the first thing that waits for it.
 2. It holds the waiting statements that continue what is executed or in flight (`statements`).
 3. An empty batch is proposed only to name a state root that is still owed: W slots after a slot
-   that changed the state. An epoch's edge is W slots after the statement that fixed it, so the same
+   that changed the state. An epoch's edge is W slots after the action that fixed it, so the same
    rule reaches it.
+4. The metagraph of the next epoch is proposed as soon as a quorum has observed it, by any primary
+   that has read the same one. It counts as work: a primary that withholds it loses its view.
 """
 
 from __future__ import annotations
 
 from consensus.engine import Engine
+from protocol.codec import encode
 from protocol.records.batch import Batch
+from protocol.records.metagraph import EpochMetagraph
+from registry.epochs import why_not_wanted
 from validator_node.statements import StatementPool
 from validator_node.store import Store
 
@@ -30,6 +35,8 @@ class Batching:
         self._window = store.genesis.parameters.window
         self.close_at: float | None = None
         """When the open batch closes, on the clock of `propose`; None while nothing waits."""
+        self.metagraph: EpochMetagraph | None = None
+        """What this node has read at the block that begins the next epoch."""
         self.last_change = self._find_last_change()
         """The last executed slot that changed the state."""
 
@@ -45,14 +52,28 @@ class Batching:
     def has_work(self, height: int) -> bool:
         """Return whether something waits to be ordered or a state root to be named."""
         owed = self.last_change > 0 and height < self.last_change + self._window
-        return len(self._pool) > 0 or owed
+        return len(self._pool) > 0 or owed or self._wanted([]) is not None
+
+    def _wanted(self, in_flight: list[Batch]) -> EpochMetagraph | None:
+        """Return our metagraph if a quorum has observed it and no batch holds it (rule 4)."""
+        found = self.metagraph
+        if found is None:
+            return None
+        reason = why_not_wanted(self._store.tree.view(), self._store.voters, found)
+        if reason == "edge_fixed" or found.epoch <= self._store.epoch:
+            self.metagraph = None
+        on_its_way = any(isinstance(one, EpochMetagraph) for b in in_flight for one in b.actions)
+        return found if reason is None and not on_its_way else None
 
     def propose(self, engine: Engine, now: float) -> Batch | None:
         """Return the next batch if this node leads and its time has come."""
         slot = engine.open_slot
         in_flight = engine.in_flight
+        metagraph = None if slot is None else self._wanted(in_flight)
         if slot is None or not (
-            self._pool.has_next(in_flight) or self._must_name_root(engine.height, in_flight)
+            metagraph is not None
+            or self._pool.has_next(in_flight)
+            or self._must_name_root(engine.height, in_flight)
         ):
             self.close_at = None
             return None
@@ -64,7 +85,10 @@ class Batching:
         if now < self.close_at:
             return None
         self.close_at = None
-        return Batch(state_root=root, actions=tuple(self._pool.take(in_flight)))
+        if metagraph is None:
+            return Batch(state_root=root, actions=tuple(self._pool.take(in_flight)))
+        statements = self._pool.take(in_flight, len(encode(metagraph)))
+        return Batch(state_root=root, actions=(metagraph, *statements))
 
     def _must_name_root(self, height: int, in_flight: list[Batch]) -> bool:
         last = self.last_change

@@ -77,7 +77,7 @@ class ConsensusDriver:
         self._parked: list[fx.CheckBatch] = []
         self.events = DriverEvents()
         self._peer_slots: dict[int, trio.Semaphore] = {}
-        self._batching = Batching(store, pool, interval_s=batch_interval_s)
+        self.batching = Batching(store, pool, interval_s=batch_interval_s)
         self._pending = False
 
     # --- what comes in -----------------------------------------------------------------------
@@ -115,9 +115,7 @@ class ConsensusDriver:
         for statement in self._journal.remembered.statements:
             if statement.header.epoch == epoch:
                 self.pool.add(statement)
-        first: deque[Turn] = deque(
-            [inputs.WorkPending(self._batching.has_work(self.engine.height))]
-        )
+        first: deque[Turn] = deque([inputs.WorkPending(self.batching.has_work(self.engine.height))])
         root = self._store.root_after(self._store.height)
         if self._store.height > 0 and root is not None:
             first.append(inputs.Executed(self._store.height, root, self._store.edge()))
@@ -128,7 +126,7 @@ class ConsensusDriver:
 
     async def _next_inputs(self) -> deque[Turn]:
         deadlines = [*self._timers.values()]
-        deadlines += [at for at in (self._batching.close_at, self._saving.due_at) if at is not None]
+        deadlines += [at for at in (self.batching.close_at, self._saving.due_at) if at is not None]
         turn: deque[Turn] = deque()
         with trio.move_on_at(min(deadlines, default=float("inf"))):
             turn.append(await self._receive.receive())
@@ -250,12 +248,12 @@ class ConsensusDriver:
             if isinstance(action, Statement):
                 self.pool.mark_executed(action.header.signer, self._mark_of(action))
         if batch.actions or outcome.weights or outcome.results:
-            self._batching.last_change = header.seq
+            self.batching.last_change = header.seq
         for no_op in outcome.no_ops:
             self.no_ops[no_op.reason] += 1
         for on_executed in self.events.executed:
             on_executed(header, outcome)
-        self._pending = self._batching.has_work(self.engine.height)
+        self._pending = self.batching.has_work(self.engine.height)
         root = self._store.root_after(header.seq)
         if root is None:
             raise ReplayError(f"slot {header.seq} was executed and left no state root")
@@ -308,14 +306,14 @@ class ConsensusDriver:
     def _propose(self) -> list[Turn]:
         """Return a proposal if this node leads, something waits, and the batch's time has come."""
         now = trio.current_time()
-        batch = self._batching.propose(self.engine, now)
+        batch = self.batching.propose(self.engine, now)
         if batch is None:
             return []
         self.latencies.proposed(batch.body_root(), now)
         return [inputs.Propose(batch)]
 
     def _tell_pending(self) -> list[fx.Effect]:
-        pending = self._batching.has_work(self.engine.height)
+        pending = self.batching.has_work(self.engine.height)
         if pending == self._pending:
             return []
         self._pending = pending

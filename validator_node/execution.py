@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chain.weights import aggregate, normal_form
 from consensus.validators import Voters
 from protocol.actions import RegistryChange
 from protocol.codec import digest_of
 from protocol.records.batch import Batch, Header
+from protocol.records.consensus_key import SignedKey
 from protocol.records.genesis import Parameters
 from protocol.records.result import Result
-from protocol.records.statement import Observation, Statement, VerdictItem
+from protocol.records.statement import Statement, VerdictItem
 from protocol.records.submission import SignedSubmission
-from protocol.records.weights import EpochWeights, WeightEntry, weights_key
+from protocol.records.weights import EpochWeights, weights_key
 from protocol.view import View
 from registry import epochs, keys
 from registry.access import challenges, current_epoch, read, write
 from registry.catalog import apply_registry_change
+from registry.election import bind_key
 from registry.submissions import (
     Admitted,
     Ended,
@@ -33,6 +34,7 @@ from registry.submissions import (
     expire,
     state_verdict,
 )
+from validator_node.epoch_weights import epoch_weights
 
 
 @dataclass
@@ -80,14 +82,18 @@ def execute(
         write(view, keys.TIME, keys.Time(time_ms=slot.time_ms, seq=slot.seq))
     for action in batch.actions:
         if isinstance(action, Statement):
-            _apply_statement(view, voters, slot, parameters.window, action, outcome)
+            _apply_statement(view, voters, slot, action, outcome)
         elif isinstance(action, RegistryChange):
             reason = apply_registry_change(view, action)
             if reason is not None:
                 outcome.no_ops.append(NoOp(reason, digest_of(action.content)))
+        else:
+            reason = epochs.fix_edge(view, voters, slot.seq + parameters.window, action)
+            if reason is not None:
+                outcome.no_ops.append(NoOp(reason, action.block_hash))
     fixed = epochs.fixed_edge(view)
     if fixed is not None and fixed.seq == slot.seq:
-        outcome.weights.append(_close_epoch(view, fixed.observation))
+        outcome.weights.append(_close_epoch(view, slot.epoch, fixed))
     elif fixed is not None:
         outcome.edge = fixed.seq
     return outcome
@@ -97,7 +103,6 @@ def _apply_statement(
     view: View,
     voters: Voters,
     slot: SlotContext,
-    window: int,
     statement: Statement,
     outcome: Outcome,
 ) -> None:
@@ -113,23 +118,19 @@ def _apply_statement(
             outcome.take(admit(view, slot, item))
         elif isinstance(item, VerdictItem):
             outcome.take(state_verdict(view, voters, slot, header.signer, item))
+        elif isinstance(item, SignedKey):
+            reason = bind_key(view, item)
+            if reason is not None:
+                outcome.no_ops.append(NoOp(reason, digest_of(item.binding)))
         else:
-            edge = slot.seq + window
-            reason = epochs.observe(view, voters, edge, header.signer, item)
+            reason = epochs.observe(view, header.signer, item)
             if reason is not None:
                 outcome.no_ops.append(NoOp(reason, item.block_hash))
 
 
-def _close_epoch(view: View, observation: Observation) -> EpochWeights:
+def _close_epoch(view: View, ended: int, fixed: keys.FixedEdge) -> EpochWeights:
     """End the epoch and store its weights: each miner's share of each challenge's emission."""
-    ended = epochs.close(view, observation)
-    emission = {entry.challenge_id: entry.emission for entry in challenges(view)}
-    vector = normal_form(aggregate(best_scores(view, ended), emission))
-    weights = EpochWeights(
-        epoch=ended,
-        block=observation.block,
-        block_hash=observation.block_hash,
-        vector=tuple(WeightEntry(uid=uid, weight=weight) for uid, weight in vector),
-    )
+    metagraph = epochs.close(view, fixed)
+    weights = epoch_weights(ended, metagraph, best_scores(view, ended), challenges(view))
     write(view, weights_key(ended), weights)
     return weights

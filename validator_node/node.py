@@ -15,17 +15,16 @@ import time
 import structlog
 import trio
 
+from consensus.inputs import WorkPending
 from consensus.validators import Voters
 from protocol.codec import encode
 from protocol.identity import verify_consensus
 from protocol.records.batch import Header
 from protocol.records.genesis import Genesis
-from protocol.records.statement import Observation, StatementItem, VerdictItem
-from protocol.records.submission import MAX_BODY_BYTES, SignedSubmission, Submission
+from protocol.records.metagraph import EpochMetagraph
+from protocol.records.statement import StatementItem
+from protocol.records.submission import MAX_BODY_BYTES, Submission
 from registry import keys as state_keys
-from registry.access import read
-from registry.epochs import fixed_edge
-from registry.submissions import why_inadmissible
 from runtime.pool import WorkerPool
 from storage.audit_log import AuditLog
 from storage.errors import StorageError
@@ -40,10 +39,12 @@ from validator_node.execution import Outcome
 from validator_node.founding import embedded_chain, now_ms
 from validator_node.intake import MAX_MESSAGE_BYTES, Intake
 from validator_node.journal_bridge import open_journal
+from validator_node.key_relay import KeyRelay
 from validator_node.keys import Keys
 from validator_node.links import ConsensusLinks
 from validator_node.network.network import Network
 from validator_node.outbox import Outbox
+from validator_node.overtaken import is_overtaken
 from validator_node.peers import Peers
 from validator_node.queries import QueryService
 from validator_node.records.assembly import RecordParts
@@ -144,8 +145,10 @@ class Node:
             embedded_chain(genesis, config.chain_dir),
             self.speaker,
             self.keys.hotkey,
+            self._offer_metagraph,
             poll_s=genesis.chain.block_time_ms / 2000,
         )
+        self.key_relay = KeyRelay(self.store, self.discovery.book, self.speaker)
         self.queries = QueryService(self.store, self.intake)
         self._open_sync(modules)
 
@@ -208,6 +211,12 @@ class Node:
     def _own_counter(self) -> int:
         return 0 if self.me is None else self.driver.pool.executed(self.me)
 
+    def _offer_metagraph(self, metagraph: EpochMetagraph) -> None:
+        batching = self.driver.batching
+        if batching.metagraph != metagraph:
+            batching.metagraph = metagraph
+            self.driver.offer(WorkPending(batching.has_work(self.driver.engine.height)))
+
     # --- what a batch brought about ----------------------------------------------------------
 
     def _on_executed(self, header: Header, outcome: Outcome) -> None:
@@ -239,15 +248,7 @@ class Node:
         log.info("epoch began", epoch=voters.epoch, validator=me)
 
     def _is_settled(self, item: StatementItem) -> bool:
-        """Return whether the state has overtaken something that was about to be said."""
-        view = self.store.tree.view()
-        if isinstance(item, SignedSubmission):
-            return why_inadmissible(view, item.submission) is not None
-        if isinstance(item, VerdictItem):
-            return self.store.result(item.submission_id) is not None
-        if item.epoch != self.store.epoch + 1 or fixed_edge(view) is not None or self.me is None:
-            return True
-        return read(view, Observation, state_keys.OBSERVED + state_keys.u16(self.me)) == item
+        return is_overtaken(self.store.tree.view(), item, self.me)
 
     async def _fetch_body(self, submission: Submission) -> bytes | None:
         try:
@@ -308,8 +309,8 @@ class Node:
             nursery.start_soon(self._sample)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self.follower.run)
-            if any(n.hotkey == self.keys.hotkey.public_key for n in self.genesis.neurons):
-                nursery.start_soon(self.weights.run)
+            nursery.start_soon(self.weights.run)
+            nursery.start_soon(self.key_relay.run)
             for topic in self.intake.topics():
                 nursery.start_soon(self._take_submissions, topic)
 

@@ -87,11 +87,14 @@ class StatementPool:
             counter in queue for counter, queue in zip(following, self._waiting, strict=True)
         )
 
-    def take(self, in_flight: Iterable[Batch]) -> list[Action]:
-        """Return the statements for the next batch, within its limits (rule 2)."""
+    def take(self, in_flight: Iterable[Batch], reserved_bytes: int = 0) -> list[Action]:
+        """Return the statements for the next batch, within its limits (rule 2).
+
+        `reserved_bytes` are needed for one action besides.
+        """
         following = self.next_counters(in_flight)
         chosen: list[Action] = []
-        items, size = 0, _BATCH_OVERHEAD_BYTES
+        items, size = int(reserved_bytes > 0), _BATCH_OVERHEAD_BYTES + reserved_bytes
         while True:
             ready = [
                 queue[counter]

@@ -26,7 +26,8 @@ from protocol.records.submission import SignedSubmission
 from protocol.records.weights import EpochWeights, weights_key
 from registry.access import current_epoch, read
 from registry.catalog import write_genesis
-from registry.epochs import fixed_edge
+from registry.election import electorate
+from registry.epochs import edge_at
 from storage.blobs import BlobStore
 from storage.database import Column, Database, FrozenDatabase, WriteBatch
 from storage.errors import LedgerError
@@ -115,21 +116,21 @@ class Store:
         return current_epoch(self.tree.view())
 
     def voters_of(self, epoch: int) -> Voters:
-        """Return the voters of an epoch, as the edge checkpoint before it names them.
+        """Return the voters of an epoch: the state's, or those its edge checkpoint names.
 
-        Before that is stable, and in epoch 0, they are the genesis' members.
+        Epoch 0, and one that nothing here tells of, has the genesis' members.
         """
+        now = electorate(self.tree.view())
+        if now is not None and now.voters.epoch == epoch:
+            return Voters(now.voters, self.genesis.network_id)
         handover = self.edge_checkpoint(epoch - 1) if epoch > 0 else None
         if handover is not None:
             return next_voters(handover, self.genesis.network_id)
         return Voters(self.genesis.validators.for_epoch(epoch), self.genesis.network_id)
 
     def edge(self) -> Edge | None:
-        """Return where the epoch ends and who votes in the next one, once that is agreed."""
-        fixed = fixed_edge(self.tree.view())
-        if fixed is None:
-            return None
-        return Edge(fixed.seq, self.genesis.validators.for_epoch(self.epoch + 1))
+        """Return where the epoch ends and who votes next, once that is agreed; also in the edge."""
+        return edge_at(self.tree.view(), self.height)
 
     # --- the chain of batches ----------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 Rules:
 1. When the chain's head has passed the end of the state's epoch, this validator states an
-   observation of the first block of the next one. A quorum of equal observations closes the epoch
-   at execution, which computes the weights: nobody proposes them, everybody derives them.
+   observation of the first block of the next one, and offers the metagraph that it read there for
+   the batches. A quorum of equal observations and that metagraph close the epoch at execution,
+   which computes the weights: nobody proposes them, everybody derives them.
 2. A vector is submitted only once the state root that contains it is named by a decided batch, that
-   is W slots after the epoch was closed.
-3. An empty vector is never submitted and never replaced by anything: it raises an alert.
+   is W slots after the epoch was closed. Each mechanism has one.
+3. An empty vector is never submitted and never replaced by anything: it raises an alert. So does
+   the end of this hotkey's registration; a node whose hotkey was never registered only watches.
 4. Only the newest closed epoch is submitted; a newer one supersedes a submission that still waits.
    Restarting is safe, because the submitter reads the chain before it writes.
 5. Trouble with the chain is counted and tried again; it never stops the node.
@@ -15,57 +17,38 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 import trio
 
 from chain.errors import ChainError
-from chain.interface import Block, Chain, EpochStatus, HotkeySigner, Metagraph
+from chain.interface import Block, Chain, EpochStatus, HotkeySigner, WeightVector
+from chain.metagraph import epoch_metagraph
 from chain.submitter import Outcome, ReadBack, WeightSubmitter
-from protocol.codec import U16, U64, Digest, Record, digest_of, sha256
+from protocol.codec import digest_of
+from protocol.records.metagraph import EpochMetagraph, MetagraphFormError
 from protocol.records.statement import Observation
 from protocol.records.weights import EpochWeights
+from registry.access import neuron
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 
 CALL_DEADLINE_S = 10.0
 MAX_EPOCHS_BEHIND = 100_000
+READ_AGAIN_AFTER = 10
+"""Looks at the chain after which a metagraph that is not agreed on is read again."""
 
 log = structlog.get_logger(__name__)
 
 
-class SnapshotNeuron(Record):
-    """A neuron as an epoch's snapshot sees it."""
-
-    uid: U16
-    hotkey: Digest
-    stake: U64
-    validator_permit: bool
-
-
-def snapshot_hash(metagraph: Metagraph) -> bytes:
-    """Return the digest over (uid, hotkey, stake, permit) of all neurons, in uid order."""
-    return sha256(
-        *(
-            digest_of(
-                SnapshotNeuron(
-                    uid=neuron.uid,
-                    hotkey=neuron.hotkey,
-                    stake=neuron.stake,
-                    validator_permit=neuron.validator_permit,
-                )
-            )
-            for neuron in metagraph.neurons
-        )
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What became of one epoch's vector."""
+    """What became of one epoch's vector of one mechanism."""
 
     epoch: int
+    mechanism: int
     outcome: Outcome
 
 
@@ -78,13 +61,19 @@ class WeightService:
         chain: Chain,
         speaker: Speaker,
         signer: HotkeySigner,
+        offer: Callable[[EpochMetagraph], None],
         *,
         poll_s: float,
     ) -> None:
+        """`offer` takes the metagraph of the next epoch, for the batches."""
         self._store = store
         self._chain = chain
         self._speaker = speaker
         self._signer = signer
+        self._offer = offer
+        self._read: EpochMetagraph | None = None
+        self._looks = 0
+        self._registered = self._is_registered()
         self._poll_s = poll_s
         self._submitter = WeightSubmitter(poll_s=poll_s)
         self._closed: EpochWeights | None = None
@@ -125,6 +114,9 @@ class WeightService:
             except (ChainError, trio.TooSlowError) as error:
                 self.alerts["chain_unreachable"] += 1
                 log.warning("chain", error=str(error) or "no answer in time")
+            except MetagraphFormError as error:
+                self.alerts[error.reason] += 1
+                log.exception("the chain's metagraph fits into no batch, the epoch goes on")
             await trio.sleep(self._poll_s)
 
     async def _look(self) -> None:
@@ -134,15 +126,26 @@ class WeightService:
         status = await self._first_status(head, wanted)
         if status is None:
             return
-        metagraph = await self._chain.metagraph(status.first_block)
+        found = await self._metagraph(status)
         self._speaker.add(
             Observation(
                 epoch=wanted,
-                block=status.first_block,
-                block_hash=metagraph.block.block_hash,
-                snapshot_hash=snapshot_hash(metagraph),
+                block=found.block,
+                block_hash=found.block_hash,
+                snapshot_hash=digest_of(found),
             )
         )
+        self._offer(found)
+
+    async def _metagraph(self, status: EpochStatus) -> EpochMetagraph:
+        """Return the metagraph of the epoch's first block, read again now and then."""
+        self._looks += 1
+        known = self._read
+        stale = known is None or known.epoch != status.epoch or known.block != status.first_block
+        if known is None or stale or self._looks % READ_AGAIN_AFTER == 0:
+            read = await self._chain.metagraph(status.first_block)
+            known = self._read = epoch_metagraph(read, status.epoch)
+        return known
 
     async def _first_status(self, head: Block, wanted: int) -> EpochStatus | None:
         """Return the chain's epoch `wanted`, if its first block is final."""
@@ -155,12 +158,15 @@ class WeightService:
 
     # --- submitting --------------------------------------------------------------------------
 
+    def _is_registered(self) -> bool:
+        return neuron(self._store.tree.view(), self._signer.public_key) is not None
+
     async def _submit_all(self) -> None:
         done = -1
         while True:
             weights = self._closed
             if weights is not None and weights.epoch > done and self._is_certified():
-                await self._submit(weights)
+                await self._submit_epoch(weights)
                 done = weights.epoch
             await trio.sleep(self._poll_s / 2)
 
@@ -168,27 +174,52 @@ class WeightService:
         window = self._store.genesis.parameters.window
         return self._store.height >= self._closed_at_height + window
 
-    async def _submit(self, weights: EpochWeights) -> None:
-        vector = tuple((entry.uid, entry.weight) for entry in weights.vector)
-        if not vector:
-            self.alerts["no_weights"] += 1
-            log.error("epoch without weights, nothing is submitted", epoch=weights.epoch)
+    async def _submit_epoch(self, weights: EpochWeights) -> None:
+        """Submit each mechanism's vector, unless this hotkey is no neuron (rule 3)."""
+        if not self._is_registered():
+            if self._registered:
+                self.alerts["not_registered"] += 1
+                log.error("this hotkey is not registered any more: no weights are submitted")
             return
+        self._registered = True
+        for one in weights.mechanisms:
+            vector = tuple((entry.uid, entry.weight) for entry in one.vector)
+            if vector and self._is_newest(weights.epoch):
+                await self._submit(weights, one.mechanism, vector)
+            elif not vector:
+                self.alerts["no_weights"] += 1
+                log.error(
+                    "epoch without weights, nothing is submitted",
+                    epoch=weights.epoch,
+                    mechanism=one.mechanism,
+                    reason=one.reason,
+                )
+
+    def _is_newest(self, epoch: int) -> bool:
+        return self._closed is not None and self._closed.epoch == epoch
+
+    async def _submit(self, weights: EpochWeights, mechanism: int, vector: WeightVector) -> None:
+        outcome: Outcome | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_when_superseded, weights.epoch, nursery.cancel_scope)
             outcome = await self._submitter.submit(
-                self._chain, self._signer, vector, since_block=weights.block
+                self._chain,
+                self._signer,
+                vector,
+                mechanism=mechanism,
+                since_block=weights.block,
             )
-            self.submitted = Submission(weights.epoch, outcome)
+            self.submitted = Submission(weights.epoch, mechanism, outcome)
             nursery.cancel_scope.cancel()
-        if isinstance(self.submitted.outcome if self.submitted else None, ReadBack):
-            log.info("weights read back from the chain", epoch=weights.epoch, vector=vector)
+        where = {"epoch": weights.epoch, "mechanism": mechanism}
+        if isinstance(outcome, ReadBack):
+            log.info("weights read back from the chain", **where, vector=vector)
         else:
             self.alerts["weights_not_seen"] += 1
-            log.error("weights not seen on the chain", epoch=weights.epoch, outcome=str(outcome))
+            log.error("weights not seen on the chain", **where, outcome=str(outcome))
 
     async def _cancel_when_superseded(self, epoch: int, scope: trio.CancelScope) -> None:
-        while self._closed is not None and self._closed.epoch == epoch:
+        while self._is_newest(epoch):
             await self._newer.wait()
         self.alerts["superseded"] += 1
         log.error("weights superseded before they were submitted", epoch=epoch)

@@ -61,7 +61,9 @@ class Challenge(Record):
     params: Annotated[bytes, Meta(max_length=16_384)]
     """MessagePack map handed to the guest as `challenge.params`."""
     emission: U32
-    """Emission weight: this challenge's share of the subnet's emission is emission / sum."""
+    """Emission weight: this challenge's share of its mechanism's emission is emission / sum."""
+    mechanism: Annotated[int, Meta(ge=0, le=255)] = 0
+    """The chain's mechanism it pays through. The chain divides the subnet's emission among them."""
 
 
 class EvaluationContext(Record):

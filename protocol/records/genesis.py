@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from protocol.codec import U16, U32, U64, Digest, Name, PublicKey, Record, digest_of
 from protocol.records.challenge import Challenge
-from protocol.records.validators import ValidatorSet
+from protocol.records.validators import MAX_VALIDATORS, ValidatorSet
 
 Positive = Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
 
@@ -32,6 +32,19 @@ class Parameters(Record):
     max_timeout_ms: Positive = 60_000
     view_limit_ms: Positive = 30_000
     """Longest a view lasts while work is pending."""
+
+
+class ElectionRules(Record):
+    """Who of the metagraph becomes a validator of the next epoch (`registry.election`)."""
+
+    min_stake: U64 = 1
+    """In rao."""
+    min_members: Annotated[int, Meta(ge=1, le=MAX_VALIDATORS)] = 1
+    """With fewer the set stays as it is."""
+    max_members: Annotated[int, Meta(ge=1, le=MAX_VALIDATORS)] = MAX_VALIDATORS
+    stake_cap_permille: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    """Largest share of the voting weight that one validator may have; 1000 is no bound. It comes
+    before the stake cap that every set has (`consensus.validators`)."""
 
 
 class Neuron(Record):
@@ -69,6 +82,7 @@ class Genesis(Record):
     validators: ValidatorSet
     challenges: Annotated[tuple[Challenge, ...], Meta(max_length=64)]
     parameters: Parameters
+    election: ElectionRules = ElectionRules()
 
     @property
     def network_id(self) -> bytes:

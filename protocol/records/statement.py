@@ -1,8 +1,9 @@
 """Statements: what a validator says, signed once for many items.
 
-A validator collects what it has to say (submissions to admit, verdicts, chain observations) and
-signs the Merkle root of the items. Batches order whole statements, and only ordered statements have
-an effect. `counter` starts at 1 and rises by one: at execution anything else is a no-op.
+A validator collects what it has to say (submissions to admit, verdicts, chain observations, keys
+of validators to be) and signs the Merkle root of the items. Batches order whole statements, and
+only ordered statements have an effect. `counter` starts at 1 and rises by one: at execution
+anything else is a no-op.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from protocol.errors import ProofError
 from protocol.merkle import merkle_root
 from protocol.records.challenge import MAX_SCORE
 from protocol.records.challenge_storage import Writes
+from protocol.records.consensus_key import SignedKey
 from protocol.records.submission import SignedSubmission
 
 MAX_STATEMENT_ITEMS = 256
@@ -42,10 +44,10 @@ class Observation(Record, tag="observe"):
     block: U64
     block_hash: Digest
     snapshot_hash: Digest
-    """Digest of the metagraph read at that block."""
+    """Digest of the `EpochMetagraph` read at that block."""
 
 
-StatementItem = SignedSubmission | VerdictItem | Observation
+StatementItem = SignedSubmission | VerdictItem | Observation | SignedKey
 """The items of a statement, told apart by their tag."""
 
 

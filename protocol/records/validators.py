@@ -15,6 +15,7 @@ from msgspec import Meta
 from protocol.codec import U64, PublicKey, Record, Signature, digest_of
 from protocol.envelope import RecordKind, record_payload
 from protocol.identity import verify_hotkey
+from protocol.records.consensus_key import SignedKey
 
 MAX_VALIDATORS = 256
 MAX_EXCHANGED = 32
@@ -55,6 +56,8 @@ class NodeRecord(Record):
         tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=16)
     ]
     sequence: U64
+    key: SignedKey | None = None
+    """The binding of the consensus key, as long as the replicated state does not have it."""
 
 
 class SignedNodeRecord(Record):

@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 from protocol.actions import RegistryChange, RegistryContent
 from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.challenge import MAX_SCORE, Challenge, RuntimePolicy
+from protocol.records.consensus_key import KeyBinding, SignedKey
+from protocol.records.genesis import Neuron
+from protocol.records.metagraph import EpochMetagraph, WeightRules
 from protocol.records.result import Copy, Disputed, Replicated, Result
 from protocol.records.statement import Observation, Statement, StatementHeader, VerdictItem
 from protocol.records.submission import SignedSubmission, Submission
@@ -36,7 +39,9 @@ verdicts = st.builds(
 observations = st.builds(
     Observation, epoch=u64, block=u64, block_hash=digests, snapshot_hash=digests
 )
-items = st.one_of(signed_submissions, verdicts, observations)
+bindings = st.builds(KeyBinding, hotkey=digests, consensus_key=digests, sequence=u64)
+signed_keys = st.builds(SignedKey, binding=bindings, signature=signatures, possession=signatures)
+items = st.one_of(signed_submissions, verdicts, observations, signed_keys)
 statements = st.builds(
     Statement,
     header=st.builds(
@@ -67,6 +72,7 @@ challenges = st.builds(
     policy=policies,
     params=st.binary(max_size=300),
     emission=u32,
+    mechanism=st.integers(0, 255),
 )
 changes = st.builds(
     RegistryChange,
@@ -74,7 +80,22 @@ changes = st.builds(
     owner=digests,
     signature=signatures,
 )
-actions = st.one_of(statements, changes)
+neurons = st.builds(Neuron, uid=u16, hotkey=digests, stake=u64, validator_permit=st.booleans())
+metagraphs = st.builds(
+    EpochMetagraph,
+    epoch=u64,
+    block=u64,
+    block_hash=digests,
+    owner=st.none() | digests,
+    rules=st.builds(
+        WeightRules,
+        min_allowed_weights=u16,
+        max_weight_limit=u16,
+        mechanisms=st.integers(1, 16),
+    ),
+    neurons=st.lists(neurons, max_size=3).map(tuple),
+)
+actions = st.one_of(statements, changes, metagraphs)
 batches = st.builds(Batch, state_root=digests, actions=st.lists(actions, max_size=3).map(tuple))
 headers = st.builds(Header, epoch=u64, seq=positive, parent=digests, body_root=digests)
 certificates = st.builds(

@@ -76,7 +76,7 @@ def test_a_record_is_never_a_vote(record: tuple, fields: tuple) -> None:
 
 def test_the_kinds_have_different_names_and_no_separator() -> None:
     kinds = [*RecordKind, *VoteKind]
-    assert len(set(kinds)) == len(kinds) == 10
+    assert len(set(kinds)) == len(kinds) == 11
     assert all(kind.isascii() and "\0" not in kind for kind in kinds)
 
 

@@ -7,11 +7,21 @@ from hypothesis import strategies as st
 
 from protocol.codec import digest_of
 from protocol.records.result import Disputed
+from protocol.view import DictView
 from registry import keys
 from registry.access import read
 from registry.submissions import best_scores, expire, state_verdict, unsettled
 from tests.registry.support import WORLD, D, admitted, result_of, settle, slot
 from tests.support import make_verdict
+
+
+def best(view: DictView, epoch: int) -> dict[str, dict[int, int]]:
+    """Return the best scores by challenge and miner's number."""
+    number = {miner.public_key: place for place, miner in enumerate(WORLD.miners)}
+    return {
+        name: {number[hotkey]: one.score for hotkey, one in found.items()}
+        for name, found in best_scores(view, epoch).items()
+    }
 
 
 def test_it_is_disputed_after_d_slots_and_not_before() -> None:
@@ -43,7 +53,7 @@ def test_a_miners_best_score_of_the_epoch_counts(scores: list[int]) -> None:
     for score in scores:
         submission_id = admitted(view, b"body %d" % score)
         settle(view, submission_id, score, slot(2))
-    assert best_scores(view, 0) == {"alpha": {WORLD.uid(0): 7}}
+    assert best(view, 0) == {"alpha": {0: 7}}
 
 
 def test_scores_are_kept_by_epoch_challenge_and_miner() -> None:
@@ -53,9 +63,8 @@ def test_scores_are_kept_by_epoch_challenge_and_miner() -> None:
     settle(view, admitted(view, b"two", miner=1), 6, slot(2))
     settle(view, admitted(view, b"three", challenge_id="beta"), 7, slot(2))
     settle(view, straggler, 1, slot(3, epoch=1))
-    first, second = WORLD.uid(0), WORLD.uid(1)
-    assert best_scores(view, 0) == {"alpha": {first: 5, second: 6}, "beta": {first: 7}}
-    assert best_scores(view, 1) == {"alpha": {first: 1}}
+    assert best(view, 0) == {"alpha": {0: 5, 1: 6}, "beta": {0: 7}}
+    assert best(view, 1) == {"alpha": {0: 1}}
     assert best_scores(view, 2) == {}
 
 
@@ -64,6 +73,6 @@ def test_the_best_score_names_its_submission() -> None:
     first = admitted(view, b"one")
     settle(view, first, 5, slot(2))
     settle(view, admitted(view, b"two"), 5, slot(2))
-    best = read(view, keys.Best, keys.best_key(0, "alpha", WORLD.uid(0)))
-    assert best == keys.Best(score=5, submission_id=first)
+    known = read(view, keys.Best, keys.best_key(0, "alpha", WORLD.miners[0].public_key))
+    assert known == keys.Best(score=5, submission_id=first, uid=WORLD.uid(0))
     assert digest_of(WORLD.submission(b"one")) == first

@@ -42,7 +42,7 @@ def script(world: World) -> list[list[Action]]:
         [],
         [world.statement(signer, verdict, clock_ms=START_MS + 50) for signer in (1, 2, 3)],
         [world.change(1, make_challenge("gamma")), world.statement(1, world.signed(b"x", miner=2))],
-        [world.statement(signer, make_observation(1)) for signer in (0, 1, 2)],
+        world.agreeing(world.metagraph(1), (0, 1, 2)),
         [world.statement(3, world.signed(b"one", miner=2))],
         [],
     ]
@@ -168,8 +168,8 @@ def test_observations_of_another_epoch_are_no_ops() -> None:
 def test_an_observation_after_the_edge_is_fixed_is_a_no_op() -> None:
     world = World(window=2)
     view = world.state()
-    first, late = make_observation(1), make_observation(1, block=40)
-    outcome = run(world, view, 1, *[world.statement(signer, first) for signer in range(3)])
+    first, late = world.metagraph(1), make_observation(1, block=40)
+    outcome = run(world, view, 1, *world.agreeing(first, range(3)))
     assert (outcome.edge, outcome.no_ops) == (3, [])
     outcome = run(world, view, 2, world.statement(3, late))
     assert outcome.no_ops == [NoOp("edge_fixed", late.block_hash)]
@@ -182,8 +182,8 @@ def test_what_settles_in_the_edge_counts_in_the_ending_epoch() -> None:
     view = world.state()
     signed, later = world.signed(expiry_epoch=1), world.signed(b"later", expiry_epoch=1)
     verdicts = [make_verdict(one.submission.submission_id) for one in (signed, later)]
-    observations = [world.statement(signer, make_observation(1)) for signer in range(3)]
-    run(world, view, 1, *observations, world.statement(3, signed, later))
+    agreeing = world.agreeing(world.metagraph(1), range(3))
+    run(world, view, 1, *agreeing, world.statement(3, signed, later))
     edge = run(world, view, 2, *[world.statement(signer, verdicts[0]) for signer in range(3)])
     assert [result.epoch for result in edge.results] == [0]
     assert [entry.uid for weights in edge.weights for entry in weights.vector] == [world.uid(0)]
@@ -197,7 +197,7 @@ def test_what_settles_in_the_edge_counts_in_the_ending_epoch() -> None:
 def test_counters_begin_again_with_the_epoch() -> None:
     world = World(window=1)
     view = world.state()
-    run(world, view, 1, *[world.statement(signer, make_observation(1)) for signer in range(3)])
+    run(world, view, 1, *world.agreeing(world.metagraph(1), range(3)))
     run(world, view, 2)
     old = world.statement(0, world.signed(b"old", expiry_epoch=1), counter=2)
     fresh = world.statement(0, world.signed(b"fresh", expiry_epoch=1), counter=1)
@@ -222,15 +222,14 @@ def settle(world: World, view: DictView, scores: dict[tuple[str, int], int]) -> 
 
 def close(world: World, view: DictView, epoch: int = 1) -> EpochWeights:
     """Observe the epoch's end and execute its edge."""
-    observation = make_observation(epoch, block=20 * epoch)
-    statements = [world.statement(signer, observation) for signer in range(3)]
-    edge = run(world, view, 100 * epoch, *statements).edge
+    metagraph = world.metagraph(epoch, block=20 * epoch)
+    edge = run(world, view, 100 * epoch, *world.agreeing(metagraph, range(3))).edge
     assert edge == 100 * epoch + world.genesis.parameters.window
     assert run(world, view, edge - 1).weights == []
     (weights,) = run(world, view, edge).weights
     world.begin_epoch(1)
     assert (weights.epoch, weights.block) == (epoch - 1, 20 * epoch)
-    assert weights.block_hash == observation.block_hash
+    assert weights.block_hash == metagraph.block_hash
     assert read(view, EpochWeights, weights_key(epoch - 1)) == weights
     return weights
 

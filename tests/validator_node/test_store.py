@@ -14,7 +14,7 @@ from protocol.records.result import Copy, Receipt, Replicated
 from protocol.records.validators import ValidatorSet
 from registry.access import challenges
 from storage.errors import BlobError, LedgerError, StorageError
-from tests.support import World, make_observation, make_verdict, replaced
+from tests.support import World, make_verdict, replaced
 from validator_node.errors import GenesisMismatchError
 from validator_node.store import Store
 
@@ -223,7 +223,7 @@ def test_the_edge_of_an_epoch_and_the_voters_of_the_next(
     world: World, store: Store, tmp_path: Path
 ) -> None:
     assert store.edge() is None
-    world.decide(store, *[world.statement(signer, make_observation(1)) for signer in range(3)])
+    world.decide(store, *world.agreeing(world.metagraph(1), range(3)))
     edge = store.edge()
     assert edge is not None
     assert (edge.seq, edge.next_set.epoch) == (1 + store.genesis.parameters.window, 1)
@@ -231,7 +231,7 @@ def test_the_edge_of_an_epoch_and_the_voters_of_the_next(
     while store.height < edge.seq:
         assert store.voters.epoch == 0
         world.decide(store)
-    assert store.edge() is None
+    assert store.edge() == edge
     assert store.voters.epoch == 1
     assert store.voters.domain == store.voters_of(1).domain != store.voters_of(0).domain
     store.flush()

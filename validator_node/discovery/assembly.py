@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Callable
 from typing import Final
 
 from consensus.validators import Voters
 from protocol.codec import digest_of
 from protocol.envelope import RecordKind, record_payload
+from protocol.records.consensus_key import KeyBinding, SignedKey, binding_payload
 from protocol.records.genesis import Genesis
 from protocol.records.validators import NodeRecord, SignedNodeRecord
+from registry import keys as state_keys
 from registry.access import neuron
 from storage.database import Column, Database, WriteBatch
 from validator_node.config import NodeConfig
@@ -42,8 +45,29 @@ class SavedBook:
         self._database.write(batch, sync=False)
 
 
-def record_signer(keys: Keys, network_id: bytes, peer_id: str) -> SignRecord:
-    """Return what signs this node's records with its hotkey."""
+def record_signer(
+    keys: Keys, network_id: bytes, peer_id: str, is_bound: Callable[[bytes], bool]
+) -> SignRecord:
+    """Return what signs this node's records with its hotkey.
+
+    As long as the replicated state does not know the consensus key (`is_bound`), the record asks
+    the validators to take it in.
+    """
+
+    def bind(sequence: int) -> SignedKey | None:
+        if is_bound(keys.consensus.public_key):
+            return None
+        binding = KeyBinding(
+            hotkey=keys.hotkey.public_key,
+            consensus_key=keys.consensus.public_key,
+            sequence=sequence,
+        )
+        payload = binding_payload(binding, network_id)
+        return SignedKey(
+            binding=binding,
+            signature=keys.hotkey.sign(payload),
+            possession=keys.consensus.sign(payload),
+        )
 
     def sign(addresses: tuple[str, ...], sequence: int) -> SignedNodeRecord:
         record = NodeRecord(
@@ -52,6 +76,7 @@ def record_signer(keys: Keys, network_id: bytes, peer_id: str) -> SignRecord:
             peer_id=peer_id,
             addresses=addresses,
             sequence=sequence,
+            key=bind(sequence),
         )
         payload = record_payload(RecordKind.NODE_RECORD, network_id, digest_of(record))
         return SignedNodeRecord(record=record, signature=keys.hotkey.sign(payload))
@@ -91,6 +116,10 @@ def make_discovery(
         is_neuron=lambda hotkey: neuron(store.tree.view(), hotkey) is not None,
         now=time.time,
     )
+
+    def is_bound(consensus_key: bytes) -> bool:
+        return store.tree.view().get(state_keys.BOUND + consensus_key) is not None
+
     settings = DiscoveryConfig(
         network_id=genesis.network_id,
         listen_host=config.listen_host,
@@ -101,7 +130,7 @@ def make_discovery(
         network,
         book,
         voters,
-        record_signer(keys, genesis.network_id, network.peer_id),
+        record_signer(keys, genesis.network_id, network.peer_id, is_bound),
         settings,
         SavedBook(store.database),
         local_peers(config, genesis.network_id, network),

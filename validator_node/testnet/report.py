@@ -114,11 +114,12 @@ def _miners(
         mine = [result for result in results if result.uid == site.uid]
         submitted = done.get("submitted", {})
         known = {result.submission_id.hex() for result in mine}
-        scores = {challenge: by_uid.get(site.uid, 0) for challenge, by_uid in best.items()}
+        hotkey = layout.genesis.neurons[site.uid].hotkey
+        scores = {name: found[hotkey].score for name, found in best.items() if hotkey in found}
         miners.append(
             {
                 "uid": site.uid,
-                "hotkey": done.get("hotkey", ss58_of(layout.genesis.neurons[site.uid].hotkey)),
+                "hotkey": done.get("hotkey", ss58_of(hotkey)),
                 "submitted": len(submitted),
                 "finalised": sum(isinstance(result.basis, Replicated) for result in mine),
                 "refused": sum(submission_id not in known for submission_id in submitted),
