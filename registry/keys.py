@@ -24,6 +24,9 @@
 | `writes/` submission id, writes hash | `Written`: what verdicts on it would store |
 | `stored/` challenge id `/` length (1) key seq (8) | a version of a challenge's value |
 | `stored-size/` challenge id | `Held`: how much its storage holds |
+| `candidate/` id | `Candidate`: a version that waits for the validators' reports |
+| `canary-deadline/` seq (8) id | empty: when it is refused |
+| `decision/` id | `Decision`: what became of the last candidate, and who reported what |
 | `stale/` seq (8) challenge id `/` key | empty: versions to drop in that slot |
 
 Integers in keys are big-endian, so that key order is numeric order.
@@ -31,8 +34,13 @@ Integers in keys are big-endian, so that key order is numeric order.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from protocol.codec import U16, U32, U64, Digest, PublicKey, Record, sha256
-from protocol.records.challenge import EvaluationContext
+from protocol.records.canary import MAX_FAILURE_CHARS
+from protocol.records.challenge import Challenge, EvaluationContext
 from protocol.records.challenge_storage import Writes
 from protocol.records.statement import Observation, VerdictItem
 from protocol.records.submission import Submission
@@ -60,6 +68,9 @@ WRITES = b"writes/"
 STORED = b"stored/"
 STORED_SIZE = b"stored-size/"
 STALE = b"stale/"
+CANDIDATE = b"candidate/"
+CANARY_DEADLINE = b"canary-deadline/"
+DECISION = b"decision/"
 
 
 class Progress(Record):
@@ -170,6 +181,30 @@ class Best(Record):
     submission_id: Digest
     uid: U16
     """The uid under which the submission was admitted."""
+
+
+class Report(Record):
+    """What a validator found when it ran a candidate's vectors."""
+
+    hotkey: PublicKey
+    results: Digest
+    failure: Annotated[str, Meta(max_length=MAX_FAILURE_CHARS)]
+
+
+class Candidate(Record):
+    """A challenge version that is not active yet, proposed in slot `seq`."""
+
+    challenge: Challenge
+    seq: U64
+    reports: tuple[Report, ...]
+
+
+class Decision(Record):
+    """What became of a candidate; `reason` says why it was refused, empty if it is active."""
+
+    version: U32
+    reason: str
+    reports: tuple[Report, ...]
 
 
 def u16(value: int) -> bytes:

@@ -67,6 +67,7 @@ def make_challenge(challenge_id: str, *, version: int = 1, emission: int = 1) ->
         version=version,
         module_hash=sha256(challenge_id.encode(), bytes([version])),
         policy=POLICY,
+        vectors=sha256(b"vectors", challenge_id.encode()),
         params=b"\x80",
         emission=emission,
     )

@@ -108,6 +108,11 @@ class NodeConfig(BaseSettings):
         return self.state_dir / "audit"
 
     @property
+    def module_dir(self) -> Path:
+        """Where modules lie that came over the network."""
+        return self.state_dir / "modules"
+
+    @property
     def artifact_dir(self) -> Path:
         """Where compiled modules lie."""
         return self.state_dir / "artifacts"

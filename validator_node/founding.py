@@ -45,16 +45,16 @@ def embedded_chain(genesis: Genesis, directory: Path) -> EmbeddedChain:
 
 
 def load_modules(genesis: Genesis) -> dict[bytes, bytes]:
-    """Return the modules and data blobs of the genesis' challenges by hash.
+    """Return modules, data blobs and test vectors of the genesis' challenges by hash.
 
     Raises `ConfigError`, which names a missing one.
     """
     known = {}
     for entry in map(examples.load, examples.names()):
         known[entry.module_hash] = entry.module
-        known |= {sha256(blob): blob for blob in entry.blobs.values()}
+        known |= {sha256(blob): blob for blob in (entry.vectors, *entry.blobs.values())}
     for challenge in genesis.challenges:
-        wanted = {"module": challenge.module_hash}
+        wanted = {"module": challenge.module_hash, "test vectors": challenge.vectors}
         wanted |= {f"data blob {blob.key!r}": blob.digest for blob in challenge.policy.data}
         for what, digest in wanted.items():
             if digest not in known:

@@ -142,6 +142,10 @@ def _counters(node: Node) -> dict[str, Figure]:
         "evidence": ("Contradicting votes seen", lambda: node.driver.evidence),
         "workers_replaced": ("Workers killed or found dead", lambda: node.worked.replaced),
         "worked_seconds": ("Working time of all workers together", lambda: node.worked.busy_s),
+        "canary_failed": (
+            "Candidates whose test vectors ended otherwise here",
+            lambda: node.canary.failed,
+        ),
         "modules_compiled": ("Modules compiled by a child", lambda: node.worked.compiled),
         "audited": ("Entries ever made in the audit log", lambda: len(node.audit)),
     }

@@ -22,6 +22,7 @@ from validator_node.founding import load_modules
 from validator_node.gauges import sources_of
 from validator_node.keys import Keys, load_keystore, passphrase
 from validator_node.metrics import MetricsServer
+from validator_node.modules import Modules
 from validator_node.network.network import NetworkConfig, open_network
 from validator_node.node import Node
 from validator_node.records.assembly import RecordParts
@@ -56,7 +57,7 @@ async def run_node(config: NodeConfig) -> None:
 
 
 async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
-    modules = load_modules(genesis)
+    modules = Modules(load_modules(genesis), config.module_dir)
     compiler = _compiler(config, genesis, keys, modules.get)
     records = RecordParts(config.state_dir, genesis)
     network_config = NetworkConfig(
@@ -78,7 +79,8 @@ async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
             ) as pool,
             open_network(network_config) as network,
         ):
-            node = Node(config, genesis, keys, pool, network, modules.get, records)
+            node = Node(config, genesis, keys, pool, network, modules, records)
+            await node.canary.check_active(genesis.challenges)
             with MetricsServer(config.metrics_host, config.metrics_port, sources_of(node)):
                 await node.run()
     finally:

@@ -2,7 +2,8 @@
 
 Rules:
 1. An item is said once: admissions by submission id, verdicts by submission id, an observation by
-   epoch, a consensus key by hotkey. What the state has overtaken is dropped unsaid.
+   epoch, a consensus key by hotkey, a report by candidate. What the state has overtaken is
+   dropped unsaid.
 2. A statement closes `SAY_AFTER_S` after its first item, at `MAX_STATEMENT_ITEMS`, or before it
    is longer than `MAX_STATEMENT_BYTES`: several must fit into one batch.
 3. At most `MAX_OUTSTANDING` own statements wait to be ordered; more items wait here, and the queue
@@ -21,6 +22,7 @@ from consensus.validators import Voters
 from protocol.codec import encode
 from protocol.identity import ConsensusKey
 from protocol.records.batch import MAX_BATCH_BYTES
+from protocol.records.canary import CanaryItem
 from protocol.records.consensus_key import SignedKey
 from protocol.records.statement import (
     MAX_STATEMENT_ITEMS,
@@ -47,6 +49,8 @@ def key_of(item: StatementItem) -> Key:
         return "admit", item.submission.submission_id
     if isinstance(item, VerdictItem):
         return "verdict", item.submission_id
+    if isinstance(item, CanaryItem):
+        return "canary", item.challenge
     if isinstance(item, SignedKey):
         return "key", item.binding.hotkey
     return "observe", item.epoch.to_bytes(8, "big")

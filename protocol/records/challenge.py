@@ -58,6 +58,8 @@ class Challenge(Record):
     module_hash: Digest
     """SHA-256 of the WebAssembly module."""
     policy: RuntimePolicy
+    vectors: Digest
+    """SHA-256 of the encoded `protocol.records.canary.CanaryVectors`."""
     params: Annotated[bytes, Meta(max_length=16_384)]
     """MessagePack map handed to the guest as `challenge.params`."""
     emission: U32

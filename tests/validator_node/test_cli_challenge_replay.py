@@ -38,7 +38,7 @@ class Played:
         world = self.node.world
         module = project.module()
         self.challenge = replaced(
-            challenge_record(project.spec, sha256(module), {}), challenge_id="alpha"
+            challenge_record(project.spec, sha256(module), {}, b""), challenge_id="alpha"
         )
         world.genesis = replaced(world.genesis, engine_id=engine_id(), challenges=(self.challenge,))
         world.network_id = world.genesis.network_id

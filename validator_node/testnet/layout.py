@@ -156,7 +156,9 @@ def _genesis(options: TestnetOptions, validators: list[Keys], miners: list[Keys]
                 for keys, weight in zip(validators, weights, strict=True)
             ),
         ),
-        challenges=tuple(challenge_record(e.spec, e.module_hash, e.blobs) for e in loaded),
+        challenges=tuple(
+            challenge_record(e.spec, e.module_hash, e.blobs, e.vectors) for e in loaded
+        ),
         parameters=Parameters(checkpoint_interval=16),
     )
 
