@@ -24,6 +24,8 @@ _ADMISSION: dict[str, str] = {
     "module_bytes": "Make the module smaller: embed less data, build without debug information.",
     "magic": "Build a binary module; text (.wat) is not accepted.",
     "start": "Do nothing in the start section that can trap, or raise policy.fuel.",
+    "initial_value": "Build without extended constant expressions (no -mextended-const, no PIC).",
+    "data_segments": "Merge static data into fewer segments.",
     "engine": "Build for the wasm MVP: no threads, SIMD, tail calls, exceptions or 64-bit memory.",
     "malformed": "Build the module again; this file is damaged or cut.",
 }
