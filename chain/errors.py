@@ -41,15 +41,28 @@ class ChainErrorCode(StrEnum):
     UID_VEC_CONTAIN_INVALID_ONE = "UidVecContainInvalidOne"
     WEIGHT_VEC_LENGTH_IS_LOW = "WeightVecLengthIsLow"
     MAX_WEIGHT_EXCEEDED = "MaxWeightExceeded"
+    SUBNET_NOT_EXISTS = "SubnetNotExists"
     # Commit-reveal.
     COMMITTING_WEIGHTS_TOO_FAST = "CommittingWeightsTooFast"
     COMMIT_REVEAL_ENABLED = "CommitRevealEnabled"
+    COMMIT_REVEAL_DISABLED = "CommitRevealDisabled"
     REVEAL_TOO_EARLY = "RevealTooEarly"
     TOO_MANY_UNREVEALED_COMMITS = "TooManyUnrevealedCommits"
     INCORRECT_COMMIT_REVEAL_VERSION = "IncorrectCommitRevealVersion"
+    INVALID_REVEAL_ROUND = "InvalidRevealRound"
+    EXPIRED_WEIGHT_COMMIT = "ExpiredWeightCommit"
+    NO_WEIGHTS_COMMIT_FOUND = "NoWeightsCommitFound"
+    INVALID_REVEAL_COMMIT_HASH_NOT_MATCH = "InvalidRevealCommitHashNotMatch"
     # Refused by the transaction pool (the names of sp_runtime's InvalidTransaction).
     BAD_PROOF = "BadProof"
     STALE = "Stale"
+    PAYMENT = "Payment"
+    # What a remote chain did with a call or a request, by names of this node.
+    NOT_INCLUDED = "not_included"
+    CALL_REFUSED = "call_refused"
+    WRONG_CHAIN = "wrong_chain"
+    UNEXPECTED = "unexpected"
+    SIGNER_FAILED = "signer_failed"
     # Local.
     UNREACHABLE = "unreachable"
     DEADLINE = "deadline"
@@ -73,6 +86,13 @@ _RETRY = {
     ChainErrorCode.COMMITTING_WEIGHTS_TOO_FAST: Retry.WAIT_BLOCKS,
     ChainErrorCode.TOO_MANY_UNREVEALED_COMMITS: Retry.WAIT_BLOCKS,
     ChainErrorCode.REVEAL_TOO_EARLY: Retry.WAIT_BLOCKS,
+    # The subnet was switched between reading and inclusion, or a round passed: made anew, it fits.
+    ChainErrorCode.COMMIT_REVEAL_ENABLED: Retry.BACK_OFF,
+    ChainErrorCode.COMMIT_REVEAL_DISABLED: Retry.BACK_OFF,
+    ChainErrorCode.INVALID_REVEAL_ROUND: Retry.BACK_OFF,
+    ChainErrorCode.NOT_INCLUDED: Retry.BACK_OFF,
+    ChainErrorCode.UNEXPECTED: Retry.BACK_OFF,
+    ChainErrorCode.SIGNER_FAILED: Retry.BACK_OFF,
     ChainErrorCode.STALE: Retry.BACK_OFF,
     ChainErrorCode.UNREACHABLE: Retry.BACK_OFF,
     ChainErrorCode.DEADLINE: Retry.BACK_OFF,

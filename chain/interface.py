@@ -131,6 +131,17 @@ class Submitted:
     reference: str
 
 
+@dataclass(frozen=True, slots=True)
+class PendingCommit:
+    """Hidden weights that the chain has included in `block` and has not applied yet.
+
+    `reveal_round` is the drand round that opens them, 0 if the chain does not say.
+    """
+
+    block: int
+    reveal_round: int = 0
+
+
 class HotkeySigner(Protocol):
     """Holds a hotkey (sr25519), here or in a remote signer. `sign` may block; it runs in a thread.
 
@@ -187,4 +198,12 @@ class Chain(Protocol):
 
     async def weights_rate_limit(self) -> int:
         """Return the least distance in blocks between two weight calls of one hotkey."""
+        ...
+
+    async def pending_commits(self, hotkey: bytes, mechanism: int = 0) -> tuple[PendingCommit, ...]:
+        """Return the commits of `hotkey` that wait for their reveal, by ascending block.
+
+        Empty without commit-reveal, and for a hotkey that is not registered. A commit that is gone
+        was applied or lost: which one, `weights_of` shows.
+        """
         ...

@@ -6,16 +6,20 @@ Rules:
 2. Refusals come before waits: nobody waits a hundred blocks to be refused.
 3. An empty vector is refused by name. There is no fallback to uid 0.
 4. Submitters are staggered: each hotkey has its own block in a window after the epoch closed.
+5. A weight was earned by a hotkey, not by a uid: what a uid's next holder would inherit is left out
+   before anything is asked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
 
 from chain.errors import ChainError, ChainErrorCode
 from chain.interface import EpochStatus, Metagraph, WeightVector
 from chain.rules import CallUnderCheck, blocks_until_allowed, checked_weights
-from chain.weights import is_normal_form
+from chain.weights import is_normal_form, normal_form
 from protocol.codec import sha256
 
 STAGGER_DOMAIN = b"chain/stagger/1\n"
@@ -28,10 +32,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Ask again after `blocks` (at least 1), for `reason`."""
+    """Ask again after `blocks` (at least 1), for `reason`; `cause` names it for a metric."""
 
     blocks: int
     reason: str
+    cause: Literal["rate_limit", "turn"] = "rate_limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,30 @@ def stagger_blocks(seed: bytes, hotkey: bytes, window: int) -> int:
     if window <= 1:
         return 0
     return int.from_bytes(sha256(STAGGER_DOMAIN, sha256(seed), hotkey)[:16], "big") % window
+
+
+def without_reused(
+    vector: WeightVector, holders: tuple[bytes, ...], metagraph: Metagraph
+) -> WeightVector:
+    """Return `vector` in normal form without the uids that have changed hands since.
+
+    `holders` are the hotkeys that the weights were earned by, in the order of the vector; () if
+    that is unknown, which leaves the vector as it is. A uid that no longer exists is left out, too.
+
+    By hand: ((1, 65535), (2, 32768), (4, 16384)) without uid 1 has the largest 32768, so
+    16384 * 65535 / 32768 = 32767.5, to even 32768: ((2, 65535), (4, 32768)).
+
+    Raises `ValueError` unless there is one holder for each uid.
+    """
+    if not holders:
+        return vector
+    now = {neuron.uid: neuron.hotkey for neuron in metagraph.neurons}
+    kept = {
+        uid: Fraction(weight)
+        for (uid, weight), holder in zip(vector, holders, strict=True)
+        if now.get(uid) == holder
+    }
+    return vector if len(kept) == len(vector) else normal_form(kept)
 
 
 def vector_fault(vector: WeightVector) -> Refused | None:
@@ -132,9 +161,11 @@ def _timed(
         )
     if blocks == 0:
         return Ready()
-    cause = "the rate limit" if rate_wait >= stagger_wait else "this hotkey's staggered turn"
+    limited = rate_wait >= stagger_wait
+    what = "the rate limit" if limited else "this hotkey's staggered turn"
     return Wait(
         blocks,
-        f"{cause} allows block {block + blocks}, it is block {block} of epoch "
+        f"{what} allows block {block + blocks}, it is block {block} of epoch "
         f"{epoch_status.epoch}, which ends before block {epoch_status.next_epoch_block}",
+        cause="rate_limit" if limited else "turn",
     )

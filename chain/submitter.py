@@ -1,41 +1,68 @@
 """Carries one certified vector to the chain and says what was seen there.
 
 Rules:
-1. Every call to the chain has a deadline, and so has the whole submission: a half-open connection
-   must not stop a validator.
-2. It reads before it writes. If the chain already holds the vector since the epoch closed, there
-   is nothing to submit; so repeating a submission, after a crash or an abandoned call, is safe.
-3. `preflight` decides. What it refuses is not sent. What is rate limited waits for its block;
-   only failures that may pass are tried again, after a growing pause and a few times at most.
-4. Inclusion is not application. After inclusion the stored weights are read: `ReadBack` means
-   that they were seen, `Included` that only the inclusion was.
+1. Every call to the chain has a deadline, and so has the whole submission.
+2. It reads before it writes, and every step is durable before it is taken
+   (`chain.submission_state`): a submission may be repeated after any crash, and is sent once.
+3. Before an epoch's vector is sent, the fate of what an earlier epoch sent is known, and what it
+   had not sent yet is superseded.
+4. `preflight` decides. What it refuses is not sent. What is rate limited waits for its block.
+5. A call whose fate is unknown is not repeated before it can no longer land. What the chain has
+   refused for now is tried again after a growing number of blocks, a few times at most.
+6. Inclusion is not application: the stored weights are read afterwards. Hidden weights end as
+   `Committed`; what becomes of them is for whoever waits longer (`chain.submitter_epoch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import trio
 
 from chain.errors import ChainError, ChainErrorCode, Retry
-from chain.interface import Block, Chain, EpochStatus, HotkeySigner, Metagraph, WeightVector
+from chain.interface import Chain, HotkeySigner, WeightVector
 from chain.preflight import (
     Ready,
     Refused,
     Wait,
     preflight,
     stagger_blocks,
-    vector_fault,
+    without_reused,
 )
+from chain.submission_state import (
+    Limits,
+    MemoryKeeper,
+    Stage,
+    SubmissionKeeper,
+    SubmissionRecord,
+    judged,
+)
+from chain.submitter_order import Order, decided
+from chain.submitter_outcomes import (
+    Committed,
+    Included,
+    Outcome,
+    ReadBack,
+    Revealed,
+    RevealLost,
+    Superseded,
+    Undecided,
+    outcome_of,
+)
+from chain.submitter_reads import ChainReader, View, bounded
 
 __all__ = [
+    "Committed",
     "Included",
+    "Order",
     "Outcome",
     "ReadBack",
     "Ready",
     "Refused",
+    "RevealLost",
+    "Revealed",
+    "Superseded",
     "Undecided",
     "Wait",
     "WeightSubmitter",
@@ -43,64 +70,17 @@ __all__ = [
     "stagger_blocks",
 ]
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class ReadBack:
-    """The chain was seen to hold the vector, set in `block`; `already`: nothing was sent."""
-
-    block: int
-    already: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Included:
-    """A call was included in `block`, but the vector was not seen in the chain's storage.
-
-    `seen` is what was there when the patience ended. With commit-reveal this is the normal
-    outcome until the reveal; without, it deserves an alert.
-    """
-
-    block: int
-    seen: WeightVector
-
-
-@dataclass(frozen=True, slots=True)
-class Undecided:
-    """The node stopped trying; a call may still land. Submitting again is safe (rule 2)."""
-
-    code: ChainErrorCode
-    reason: str
-
-
-Outcome = ReadBack | Included | Refused | Undecided
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What was read at one finalised block, for one hotkey and mechanism."""
-
-    head: Block
-    metagraph: Metagraph
-    epoch: EpochStatus
-    rate_limit: int
-    last_update: int
-    stored: WeightVector
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One submission: the vector, whose it is and between which blocks it counts."""
-
-    chain: Chain
-    signer: HotkeySigner
-    vector: WeightVector
-    mechanism: int
-    version_key: int
-    since_block: int
-    not_before: int
-    until_block: int | None
+_NOT_TAKEN = frozenset(
+    {
+        ChainErrorCode.STALE,
+        ChainErrorCode.COMMIT_REVEAL_ENABLED,
+        ChainErrorCode.COMMIT_REVEAL_DISABLED,
+        ChainErrorCode.INVALID_REVEAL_ROUND,
+        ChainErrorCode.SIGNER_FAILED,
+    }
+)
+"""Errors that may pass and say for certain that this call was not, and will not be, applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +90,7 @@ class WeightSubmitter:
     `call_deadline_s` bounds a read, `inclusion_deadline_s` the weights call with its
     finalisation, `overall_deadline_s` everything with all waits. `attempts` bounds the calls sent
     and, apart from that, the failed reads in a row. `stagger_window` spreads the submitters.
+    `landing_blocks` is for how long a call may still land: the mortality of what the adapter signs.
     """
 
     call_deadline_s: float = 30.0
@@ -120,6 +101,18 @@ class WeightSubmitter:
     attempts: int = 5
     stagger_window: int = 0
     read_back_blocks: int = 3
+    landing_blocks: int = 8
+
+    @property
+    def limits(self) -> Limits:
+        """What a submission's record is judged by."""
+        return Limits(self.landing_blocks, self.read_back_blocks)
+
+    def reader(self, chain: Chain) -> ChainReader:
+        """Return a reader of `chain` with this patience."""
+        return ChainReader(
+            chain, self.call_deadline_s, self.poll_s, self.longest_pause_s, self.attempts
+        )
 
     async def submit(
         self,
@@ -133,17 +126,45 @@ class WeightSubmitter:
         since_block: int | None = None,
         until_block: int | None = None,
     ) -> Outcome:
-        """Submit `vector` unless the chain holds it already; returns what was seen.
+        """Submit `vector` with the chain as the only memory; returns what was seen.
 
-        `since_block` is the first block after the vector's epoch closed (default: the first of
-        the present epoch): weights set before it are not this submission's, even if equal, and
-        the stagger counts from it. `until_block` is where the vector is superseded. `seed` is
-        shared by the validators and differs by epoch (a digest of the certified vector, say).
+        For `since_block` (default: the first block of the present epoch) and the rest see `Order`.
         Raises nothing for what the chain does; the outcome names it.
         """
-        fault = vector_fault(vector)
-        if fault is not None:
-            return fault
+        try:
+            status = await self.reader(chain).present_epoch()
+        except ChainError as error:
+            return Undecided(error.code, str(error))
+        order = Order(
+            epoch=status.epoch,
+            vector=vector,
+            since_block=status.first_block if since_block is None else since_block,
+            mechanism=mechanism,
+            until_block=until_block,
+            seed=seed,
+            version_key=version_key,
+        )
+        return await self.carry(chain, signer, order, MemoryKeeper())
+
+    async def carry(
+        self,
+        chain: Chain,
+        signer: HotkeySigner,
+        order: Order,
+        keeper: SubmissionKeeper,
+        *,
+        turn: trio.Lock | None = None,
+        on_wait: Callable[[Wait], None] = lambda _: None,
+    ) -> Outcome:
+        """Bring `order` to the chain, going on from what `keeper` remembers of it.
+
+        `turn` is held while a call is sent: one hotkey's calls share a nonce. `on_wait` is told of
+        each wait for the rate limit or the staggered turn. Raises nothing for what the chain or
+        the keeper does; the outcome names it.
+        """
+        carriage = _Carriage(
+            self, self.reader(chain), signer, order, keeper, turn or trio.Lock(), on_wait
+        )
         outcome: Outcome = Undecided(
             ChainErrorCode.DEADLINE,
             f"not settled within {self.overall_deadline_s} s; look at the chain's head and "
@@ -151,145 +172,175 @@ class WeightSubmitter:
         )
         with trio.move_on_after(self.overall_deadline_s):
             try:
-                if since_block is None:
-                    since_block = await self._reading(lambda: self._epoch_opened(chain))
-                delay = stagger_blocks(seed, signer.public_key, self.stagger_window)
-                task = _Task(
-                    chain=chain,
-                    signer=signer,
-                    vector=vector,
-                    mechanism=mechanism,
-                    version_key=version_key,
-                    since_block=since_block,
-                    not_before=since_block + delay,
-                    until_block=until_block,
-                )
-                outcome = await self._carry(task)
+                outcome = await carriage.run()
             except ChainError as error:
-                outcome = _ended(error)
+                outcome = Undecided(error.code, str(error))
         return outcome
 
-    async def _carry(self, task: _Task) -> Outcome:
-        sent = 0
+    async def preview(self, chain: Chain, hotkey: bytes, order: Order) -> Ready | Wait | Refused:
+        """Return what would be done with `order` now, sending and remembering nothing.
+
+        Raises `ChainError` when the chain cannot be read.
+        """
+        view = await self.reader(chain).view(hotkey, order.mechanism)
+        vector = without_reused(order.vector, order.holders, view.metagraph)
+        return decided(order, hotkey, view, vector, self.stagger_window)
+
+
+@dataclass
+class _Carriage:
+    """One run of one order. `record` is always what the keeper holds."""
+
+    settings: WeightSubmitter
+    reader: ChainReader
+    signer: HotkeySigner
+    order: Order
+    keeper: SubmissionKeeper
+    turn: trio.Lock
+    on_wait: Callable[[Wait], None]
+    record: SubmissionRecord = field(init=False)
+    sent: int = 0
+    failure: ChainError | None = None
+    pause_s: float = 0.0
+
+    async def run(self) -> Outcome:
+        """Go from step to step until one is an outcome."""
+        if not await self._open():
+            return Superseded(self.order.epoch)
         while True:
-            view = await self._reading(lambda: self._view(task))
-            if view.stored == task.vector and view.last_update >= task.since_block:
-                return ReadBack(view.last_update, already=sent == 0)
-            decision = _decide(task, view)
-            if isinstance(decision, Refused):
-                return decision
-            if isinstance(decision, Wait):
-                await self._pass_blocks(task.chain, view.head.number + decision.blocks)
-                continue
-            sent += 1
-            try:
-                submitted = await self._bounded(
-                    "set_weights",
-                    self.inclusion_deadline_s,
-                    lambda: task.chain.set_weights(
-                        task.signer,
-                        task.vector,
-                        mechanism=task.mechanism,
-                        version_key=task.version_key,
-                    ),
-                )
-            except ChainError as error:
-                if error.code.retry is Retry.NEVER or sent >= self.attempts:
-                    return _ended(error)
-                await self._pause(task, view, error, sent)
+            outcome = outcome_of(self.record, already=self.sent == 0)
+            if outcome is not None:
+                return outcome
+            if self.record.stage is Stage.WAITING:
+                outcome = await self._try()
+                if outcome is not None:
+                    return outcome
             else:
-                return await self._read_back(task, submitted.block.number)
+                self.record = await self._judge(self.record)
 
-    async def _pause(self, task: _Task, view: _View, error: ChainError, sent: int) -> None:
-        """Wait before another call: at least a block, so that the next view is a new one."""
-        if error.code.retry is Retry.BACK_OFF:
-            await trio.sleep(self._pause_s(sent))
-        await self._pass_blocks(task.chain, view.head.number + max(1, error.wait_blocks or 1))
+    async def _open(self) -> bool:
+        """Load or begin the record; whether it is still worth something (rule 3)."""
+        kept = self.keeper.records(self.order.mechanism)
+        found = [record for record in kept if record.epoch == self.order.epoch]
+        newer = any(record.epoch > self.order.epoch for record in kept)
+        if not found and newer:
+            return False
+        if found:
+            self.record = found[0]
+        else:
+            await self._keep(self.order.record)
+        for record in kept:
+            if record.epoch < self.order.epoch:
+                await self._settle(record)
+        if newer and self.record.stage is Stage.REFUSED:
+            return False
+        if self.record.stage in (Stage.WAITING, Stage.REFUSED):
+            renewed = self.record.renewed(self.order.record)
+            if renewed != self.record:
+                await self._keep(renewed)
+        return True
 
-    async def _read_back(self, task: _Task, included: int) -> Outcome:
-        """Look for the vector until `read_back_blocks` have passed since the inclusion."""
-        while True:
-            view = await self._reading(lambda: self._view(task))
-            if view.stored == task.vector and view.last_update >= included:
-                return ReadBack(view.last_update, already=False)
-            if view.head.number >= included + self.read_back_blocks:
-                return Included(included, view.stored)
-            await self._pass_blocks(task.chain, max(included, view.head.number) + 1)
+    async def _settle(self, record: SubmissionRecord) -> None:
+        """Find out what an earlier epoch's call came to."""
+        while record.stage in (Stage.SENDING, Stage.INCLUDED):
+            record = await self._judge(record)
+        if record.stage is Stage.WAITING:
+            await self.keeper.save(record.moved(Stage.SUPERSEDED))
 
-    async def _view(self, task: _Task) -> _View:
-        chain = task.chain
-        head = await chain.head()
-        metagraph = await chain.metagraph(head.number)
-        neuron = metagraph.by_hotkey(task.signer.public_key)
-        known = neuron is not None and 0 <= task.mechanism < metagraph.rules.mechanisms
-        return _View(
-            head=head,
-            metagraph=metagraph,
-            epoch=await chain.epoch_status(head.number),
-            rate_limit=await chain.weights_rate_limit(),
-            # last_update is read first: read after the weights it could be that of a later call,
-            # and confirm equal weights that were set in an earlier epoch.
-            last_update=await chain.last_update_of(neuron.uid, task.mechanism)
-            if neuron is not None and known
-            else 0,
-            stored=await chain.weights_of(neuron.uid, task.mechanism)
-            if neuron is not None and known
-            else (),
-        )
+    async def _judge(self, record: SubmissionRecord) -> SubmissionRecord:
+        """Return the record after a look at the chain, or a block later when there is no news."""
+        view = await self.reader.view(self.signer.public_key, record.mechanism)
+        after = judged(record, view.evidence, self.settings.limits)
+        if after == record:
+            await self.reader.pass_blocks(view.head.number + 1)
+        else:
+            await self.keeper.save(after)
+        return after
 
-    async def _epoch_opened(self, chain: Chain) -> int:
-        head = await chain.head()
-        return (await chain.epoch_status(head.number)).first_block
+    async def _try(self) -> Outcome | None:
+        """Send if it is time; else wait. None when the record has to be looked at again."""
+        self.pause_s = 0.0
+        async with self.turn:
+            view = await self.reader.view(self.signer.public_key, self.order.mechanism)
+            vector = without_reused(self.record.vector, self.record.holders, view.metagraph)
+            if await self._is_there(view, vector):
+                return None
+            window = self.settings.stagger_window
+            decision = decided(self.order, self.signer.public_key, view, vector, window)
+            if isinstance(decision, Refused):
+                code, reason = decision.code, decision.reason
+                await self._keep(self.record.held_back(Stage.REFUSED, code, reason))
+                return None
+            if isinstance(decision, Wait):
+                self.on_wait(decision)
+                wait_until = view.head.number + decision.blocks
+            elif self.failure is not None and self.sent >= self.settings.attempts:
+                return Undecided(self.failure.code, str(self.failure))
+            else:
+                wait_until = await self._send(view, vector)
+        await trio.sleep(self.pause_s)
+        await self.reader.pass_blocks(wait_until)
+        return None
 
-    async def _pass_blocks(self, chain: Chain, block: int) -> None:
-        """Return when the head has reached `block`, asking every `poll_s`."""
-        # Polling is all the interface offers, so that an adapter needs no subscription.
-        while (await self._reading(chain.head)).number < block:  # noqa: ASYNC110
-            await trio.sleep(self.poll_s)
+    async def _is_there(self, view: View, vector: WeightVector) -> bool:
+        """Whether the chain needs nothing, because it has what this record was to bring."""
+        evidence, since = view.evidence, self.order.since_block
+        if not vector:
+            return False
+        others = len(self.keeper.records(self.order.mechanism)) > 1
+        fresh = not others and self.record.calls == 0
+        # With records, every commit of ours is in one: only a late call of this one can be new.
+        floor = since if fresh else self.record.update_before + 1
+        commits = [one for one in evidence.pending if one.block >= floor]
+        if commits and (fresh or self.record.calls):
+            await self._keep(
+                self.record.moved(Stage.COMMITTED, sent=vector, block=commits[0].block)
+            )
+            return True
+        # With commit-reveal equal weights may be older than the update.
+        plain = fresh or not evidence.commit_reveal
+        if plain and evidence.stored == vector and evidence.last_update >= since:
+            await self._keep(
+                self.record.moved(Stage.APPLIED, sent=vector, block=evidence.last_update)
+            )
+            return True
+        return False
 
-    async def _reading(self, read: Callable[[], Awaitable[T]]) -> T:
-        """Return what `read` reads, within a deadline, trying again what may pass."""
-        failed = 0
-        while True:
-            try:
-                return await self._bounded("a read", self.call_deadline_s, read)
-            except ChainError as error:
-                failed += 1
-                if error.code.retry is not Retry.BACK_OFF or failed >= self.attempts:
-                    raise
-                await trio.sleep(self._pause_s(failed))
-
-    def _pause_s(self, failed: int) -> float:
-        return min(self.longest_pause_s, self.poll_s * 2.0 ** (failed - 1))
-
-    async def _bounded(self, what: str, deadline_s: float, call: Callable[[], Awaitable[T]]) -> T:
+    async def _send(self, view: View, vector: WeightVector) -> int:
+        """Send one call; returns the block before which nothing is to be done."""
+        await self._keep(self.record.sending(vector, view.evidence))
+        self.sent += 1
         try:
-            with trio.fail_after(deadline_s):
-                return await call()
-        except trio.TooSlowError as error:
-            raise ChainError(
-                ChainErrorCode.DEADLINE,
-                f"{what} took longer than {deadline_s} s; it may still land. Check the endpoint",
-            ) from error
+            submitted = await bounded(
+                "set_weights",
+                self.settings.inclusion_deadline_s,
+                lambda: self.reader.chain.set_weights(
+                    self.signer,
+                    vector,
+                    mechanism=self.order.mechanism,
+                    version_key=self.order.version_key,
+                ),
+            )
+        except ChainError as error:
+            self.failure = error
+            return await self._failed(view, error)
+        await self._keep(self.record.moved(Stage.INCLUDED, block=submitted.block.number))
+        return submitted.block.number
 
+    async def _failed(self, view: View, error: ChainError) -> int:
+        """Keep what `error` says of the call; returns the block before which nothing is done."""
+        if error.code.retry is Retry.NEVER:
+            await self._keep(self.record.held_back(Stage.REFUSED, error.code, str(error)))
+            return 0
+        backs_off = error.code.retry is Retry.BACK_OFF
+        if not backs_off or error.code in _NOT_TAKEN:
+            await self._keep(self.record.held_back(Stage.WAITING, error.code, str(error)))
+        # Otherwise it is still `sending`: rule 5.
+        if backs_off:
+            self.pause_s = self.reader.pause_s(self.sent)
+            return view.head.number + 1
+        return view.head.number + max(error.wait_blocks or 0, 1 << (self.sent - 1))
 
-def _decide(task: _Task, view: _View) -> Ready | Wait | Refused:
-    return preflight(
-        view.metagraph,
-        view.epoch,
-        task.signer.public_key,
-        view.head.number,
-        view.rate_limit,
-        task.vector,
-        mechanism=task.mechanism,
-        version_key=task.version_key,
-        last_update=view.last_update,
-        not_before=task.not_before,
-        until_block=task.until_block,
-    )
-
-
-def _ended(error: ChainError) -> Outcome:
-    if error.code.retry is Retry.NEVER:
-        return Refused(error.code, str(error))
-    return Undecided(error.code, str(error))
+    async def _keep(self, record: SubmissionRecord) -> None:
+        await self.keeper.save(record)
+        self.record = record

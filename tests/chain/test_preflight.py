@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from chain.errors import ChainErrorCode as Code
 from chain.interface import Block, EpochStatus, Metagraph, Neuron, SubnetRules
-from chain.preflight import Ready, Refused, Wait, preflight, stagger_blocks
+from chain.preflight import Ready, Refused, Wait, preflight, stagger_blocks, without_reused
+from chain.weights import is_normal_form
 
 KEYS = [bytes([n]) * 32 for n in range(3)]
 GRAPH = Metagraph(
@@ -41,7 +42,7 @@ def test_a_vector_not_in_normal_form_is_refused():
 def test_the_rate_limit_is_a_wait_with_its_figure():
     decision = decide(rate_limit=20)
     assert isinstance(decision, Wait)
-    assert decision.blocks == 7
+    assert (decision.blocks, decision.cause) == (7, "rate_limit")
     assert "the rate limit allows block 32, it is block 25 of epoch 2" in decision.reason
 
 
@@ -52,7 +53,7 @@ def test_the_last_update_of_another_mechanism_overrides_the_metagraphs():
 
 def test_a_staggered_turn_is_a_wait():
     decision = decide(not_before=28)
-    assert (decision.blocks, decision.reason[:9]) == (3, "this hotk")
+    assert (decision.blocks, decision.cause, decision.reason[:9]) == (3, "turn", "this hotk")
     assert decide(not_before=28, rate_limit=20).blocks == 7
     assert decide(not_before=25) == Ready()
 
@@ -109,3 +110,37 @@ def test_staggers_spread_over_the_window_and_change_with_the_seed():
     first = [stagger_blocks(b"epoch 1", hotkey, 8) for hotkey in hotkeys]
     assert all(16 <= first.count(block) <= 48 for block in range(8))
     assert first != [stagger_blocks(b"epoch 2", hotkey, 8) for hotkey in hotkeys]
+
+
+def test_a_uid_that_changed_hands_is_left_out_as_worked_by_hand():
+    graph = replace(
+        GRAPH, neurons=tuple(Neuron(uid, bytes([uid]) * 32, 1, True, 0) for uid in (1, 2, 4))
+    )
+    vector = ((1, 65535), (2, 32768), (4, 16384))
+    holders = (b"x" * 32, bytes([2]) * 32, bytes([4]) * 32)
+    assert without_reused(vector, holders, graph) == ((2, 65535), (4, 32768))
+
+
+def test_a_uid_that_is_gone_is_left_out():
+    assert without_reused(((0, 65535), (9, 5)), (KEYS[0], b"x" * 32), GRAPH) == ((0, 65535),)
+
+
+def test_a_vector_of_unknown_holders_is_left_as_it_is():
+    assert without_reused(((9, 65535),), (), GRAPH) == ((9, 65535),)
+    with pytest.raises(ValueError):
+        without_reused(VECTOR, (KEYS[0],), GRAPH)
+
+
+@given(
+    weights=st.lists(st.integers(1, 65535), min_size=3, max_size=3),
+    reused=st.sets(st.integers(0, 2)),
+)
+def test_what_is_left_is_in_normal_form_and_keeps_its_order(weights, reused):
+    vector = tuple(enumerate(weights))
+    holders = tuple(b"x" * 32 if uid in reused else KEYS[uid] for uid in range(3))
+    left = without_reused(vector, holders, GRAPH)
+    assert {uid for uid, _ in left} == set(range(3)) - reused
+    assert not reused or is_normal_form(left)
+    ordered = sorted(vector, key=lambda one: one[1])
+    after = [dict(left)[uid] for uid, _ in ordered if uid not in reused]
+    assert after == sorted(after)

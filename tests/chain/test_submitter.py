@@ -118,16 +118,27 @@ async def test_a_chain_that_says_too_fast_against_the_preflight_is_not_hammered(
     outcome = await SUBMITTER.submit(chain, ALICE, VECTOR)
     assert isinstance(outcome, Undecided)
     assert outcome.code is Code.SETTING_WEIGHTS_TOO_FAST
-    assert chain.sent == [12, 13, 14, 15, 16]
+    assert chain.sent == [12, 13, 15, 19, 27]
 
 
 @pytest.mark.trio
 async def test_a_call_that_may_pass_is_tried_again_after_growing_pauses(tmp_path, autojump_clock):
     chain = FaultyChain(tmp_path)
     chain.before = failing(3, Code.UNREACHABLE)
-    submitter = WeightSubmitter(poll_s=2.0)
+    submitter = WeightSubmitter(poll_s=2.0, landing_blocks=1)
     assert await submitter.submit(chain, ALICE, VECTOR) == ReadBack(26, already=False)
     assert chain.sent == [12, 14, 18, 26]
+
+
+@pytest.mark.trio
+async def test_a_call_of_unknown_fate_is_not_repeated_before_it_can_no_longer_land(
+    tmp_path, autojump_clock
+):
+    chain = FaultyChain(tmp_path)
+    chain.before = failing(2, Code.UNREACHABLE)
+    submitter = WeightSubmitter(poll_s=0.5, landing_blocks=16)
+    assert await submitter.submit(chain, ALICE, VECTOR) == ReadBack(46, already=False)
+    assert chain.sent == [12, 29, 46]
 
 
 @pytest.mark.trio
