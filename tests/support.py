@@ -17,6 +17,7 @@ from protocol.identity import ConsensusKey, Hotkey
 from protocol.records.batch import Batch, Certificate, Header
 from protocol.records.challenge import Challenge, RuntimePolicy
 from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
+from protocol.records.consensus_key import KeyBinding, SignedKey, binding_payload
 from protocol.records.genesis import ChainParameters, Genesis, Neuron, Parameters
 from protocol.records.metagraph import EpochMetagraph, WeightRules
 from protocol.records.statement import (
@@ -255,6 +256,16 @@ class World:
         record = NodeRecord(**{**fields, **changes})
         payload = record_payload(RecordKind.NODE_RECORD, self.network_id, digest_of(record))
         return SignedNodeRecord(record=record, signature=self.hotkeys[index].sign(payload))
+
+    def binding(self, hotkey: Hotkey, key: ConsensusKey, *, sequence: int = 1) -> SignedKey:
+        """Return a hotkey's binding of a consensus key, signed by both."""
+        content = KeyBinding(
+            hotkey=hotkey.public_key, consensus_key=key.public_key, sequence=sequence
+        )
+        payload = binding_payload(content, self.network_id)
+        return SignedKey(
+            binding=content, signature=hotkey.sign(payload), possession=key.sign(payload)
+        )
 
     # --- the chain of batches ----------------------------------------------------------------
 
