@@ -180,6 +180,9 @@ async def test_a_uid_registered_anew_gets_nothing_and_an_empty_vector_is_not_sen
         weights = site.store.weights(0)
         assert weights is not None
         assert [one.reason for one in weights.masked] == ["uid_reused"]
+        alerts = site.service.alerts
+        assert alerts["masked_uid_reused"] == 1
+        assert alerts["unpaid_no_scores"] >= 2
         assert site.service.submitted is None
         assert await site.chain.weights_of(0) == ()
 
@@ -195,6 +198,7 @@ async def test_a_hotkey_that_lost_its_registration_says_so(tmp_path: Path) -> No
         now = read(site.store.tree.view(), state_keys.Electorate, state_keys.VOTERS)
         assert now is not None
         assert now.reason == "too_few_candidates"
+        assert site.service.alerts["set_kept_too_few_candidates"] > 0
 
 
 @pytest.mark.parametrize("mechanisms", [2])
