@@ -5,12 +5,14 @@ result -> state proof -> state root -> batch body -> header -> commit certificat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from consensus.certificate import Verify, judge_certificate, judge_minimal
+from consensus.transfer import prove_sets
 from consensus.validators import Voters
 from protocol.codec import decode, digest_of, encode
 from protocol.errors import ProofError
+from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
 from protocol.records.result import Receipt, result_key
 from protocol.state_proof import verify_state
@@ -36,9 +38,23 @@ def verify_receipt(data: bytes, voters_of: Callable[[int], Voters], verify: Veri
     return receipt
 
 
-def voters_from(genesis: Genesis) -> Callable[[int], Voters]:
-    """Return the voters of any epoch as long as the genesis' members vote.
+def voters_from(
+    genesis: Genesis, handovers: Iterable[CheckpointCertificate] = (), verify: Verify | None = None
+) -> Callable[[int], Voters]:
+    """Return what gives the voters of an epoch, from the genesis and the hand-overs since.
 
-    An epoch's number is part of its set's hash, so a certificate of other members fails.
+    `handovers` are the checkpoints at the edges of the epochs 0, 1, ...; `verify` is needed to
+    prove them, and `ProofError` is raised for the first that does not prove itself. For later
+    epochs the members of the last proven set are taken. If others vote by then, or with other
+    weights, a certificate of theirs fails: a set's hash is part of what is signed.
     """
-    return lambda epoch: Voters(genesis.validators.for_epoch(epoch), genesis.network_id)
+    proven = [Voters(genesis.validators.for_epoch(0), genesis.network_id)]
+    if verify is not None:
+        proven += prove_sets(proven[0], handovers, verify)
+
+    def voters_of(epoch: int) -> Voters:
+        if epoch < len(proven):
+            return proven[epoch]
+        return Voters(proven[-1].validator_set.for_epoch(epoch), genesis.network_id)
+
+    return voters_of

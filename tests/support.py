@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
-import msgspec
-
 from consensus.certificate import bitmap, build_certificate
 from consensus.validators import Voters
 from protocol.actions import Action, RegistryChange, RegistryContent
@@ -15,16 +13,15 @@ from protocol.codec import digest_of, sha256
 from protocol.envelope import RecordKind, VoteKind, record_payload, vote_payload
 from protocol.identity import ConsensusKey, Hotkey
 from protocol.records.batch import Batch, Certificate, Header
-from protocol.records.challenge import Challenge, DataBlob, RuntimePolicy
+from protocol.records.challenge import Challenge
 from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
+from protocol.records.consensus_key import KeyBinding, SignedKey, binding_payload
 from protocol.records.genesis import ChainParameters, Genesis, Neuron, Parameters
 from protocol.records.metagraph import EpochMetagraph, WeightRules
 from protocol.records.statement import (
-    Observation,
     Statement,
     StatementHeader,
     StatementItem,
-    VerdictItem,
     items_root,
     statement_payload,
 )
@@ -37,6 +34,14 @@ from protocol.records.validators import (
 )
 from protocol.view import DictView
 from registry.catalog import write_genesis
+from tests.makers import (  # noqa: F401 - re-exported
+    POLICY,
+    make_challenge,
+    make_observation,
+    make_verdict,
+    observation_of,
+    replaced,
+)
 from validator_node.execution import Outcome
 from validator_node.store import Store
 
@@ -48,64 +53,6 @@ _VALIDATORS = tuple(
     for i in range(8)
 )
 _MINERS = tuple(Hotkey(sha256(b"miner", bytes([i]))) for i in range(4))
-
-POLICY = RuntimePolicy(
-    fuel=1_000_000,
-    memory_pages=16,
-    max_input_bytes=1000,
-    max_output_bytes=1000,
-    max_log_lines=10,
-    host_functions=("log",),
-    data=(DataBlob(key=b"words", digest=sha256(b"words")),),
-    storage_bytes=100,
-)
-
-
-def make_challenge(challenge_id: str, *, version: int = 1, emission: int = 1) -> Challenge:
-    return Challenge(
-        challenge_id=challenge_id,
-        version=version,
-        module_hash=sha256(challenge_id.encode(), bytes([version])),
-        policy=POLICY,
-        vectors=sha256(b"vectors", challenge_id.encode()),
-        params=b"\x80",
-        emission=emission,
-    )
-
-
-def make_verdict(
-    submission_id: bytes, score: int = 1, text: bytes = b"v", outcome_class: str = "scored"
-) -> VerdictItem:
-    return VerdictItem(
-        submission_id=submission_id,
-        verdict_hash=sha256(text),
-        outcome_class=outcome_class,
-        score=score,
-    )
-
-
-def make_observation(epoch: int, block: int = 20) -> Observation:
-    return Observation(
-        epoch=epoch,
-        block=block,
-        block_hash=sha256(b"block", bytes([block])),
-        snapshot_hash=sha256(b"snapshot"),
-    )
-
-
-def observation_of(metagraph: EpochMetagraph) -> Observation:
-    """Return what a validator states that has read this metagraph."""
-    return Observation(
-        epoch=metagraph.epoch,
-        block=metagraph.block,
-        block_hash=metagraph.block_hash,
-        snapshot_hash=digest_of(metagraph),
-    )
-
-
-def replaced(record: Any, /, **changes: Any) -> Any:
-    """Return a copy of a record with some fields changed."""
-    return msgspec.structs.replace(record, **changes)
 
 
 class World:
@@ -259,6 +206,16 @@ class World:
         payload = record_payload(RecordKind.NODE_RECORD, self.network_id, digest_of(record))
         return SignedNodeRecord(record=record, signature=self.hotkeys[index].sign(payload))
 
+    def binding(self, hotkey: Hotkey, key: ConsensusKey, *, sequence: int = 1) -> SignedKey:
+        """Return a hotkey's binding of a consensus key, signed by both."""
+        content = KeyBinding(
+            hotkey=hotkey.public_key, consensus_key=key.public_key, sequence=sequence
+        )
+        payload = binding_payload(content, self.network_id)
+        return SignedKey(
+            binding=content, signature=hotkey.sign(payload), possession=key.sign(payload)
+        )
+
     # --- the chain of batches ----------------------------------------------------------------
 
     def next_slot(self, store: Store, *actions: Action) -> tuple[Batch, Certificate]:
@@ -317,7 +274,25 @@ class World:
             state_root=root,
             next_set=self.genesis.validators.for_epoch(epoch + 1) if edge else None,
         )
-        voters = Voters(self.genesis.validators.for_epoch(epoch), self.network_id)
+        certificate = self.stable(checkpoint)
+        store.put_stable(certificate)
+        return certificate
+
+    def handover(self, next_set: ValidatorSet) -> CheckpointCertificate:
+        """Return a hand-over from the genesis' members to `next_set`."""
+        return self.stable(
+            Checkpoint(
+                epoch=next_set.epoch - 1,
+                seq=next_set.epoch * 10,
+                chain_hash=sha256(b"edge"),
+                state_root=sha256(b"root"),
+                next_set=next_set,
+            )
+        )
+
+    def stable(self, checkpoint: Checkpoint) -> CheckpointCertificate:
+        """Let every genesis validator sign a checkpoint."""
+        voters = Voters(self.genesis.validators.for_epoch(checkpoint.epoch), self.network_id)
         signatures = tuple(
             key.sign(
                 vote_payload(
@@ -331,13 +306,11 @@ class World:
             )
             for key in self.keys
         )
-        certificate = CheckpointCertificate(
+        return CheckpointCertificate(
             checkpoint=checkpoint,
             signers=bitmap(list(range(len(self.keys))), len(self.keys)),
             signatures=signatures,
         )
-        store.put_stable(certificate)
-        return certificate
 
     def begin_epoch(self, epoch: int) -> None:
         """Speak in another epoch, in which statements count from 1 again."""

@@ -176,7 +176,7 @@ class ConsensusDriver:
 
     def _take_statement(self, item: Statement) -> list[fx.Effect]:
         header = item.header
-        if header.signer >= len(self._store.voters):
+        if header.signer >= len(self.engine.core.voters):  # whose pool this is, also in the edge
             self.refused["unknown_signer"] += 1
             return []
         if not self.pool.wants(header.signer, header.counter):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import trio
 
 from challenges import examples
 from consensus.receipts import verify_receipt, voters_from
+from consensus.validators import Voters
 from protocol.codec import decode, encode, sha256
 from protocol.envelope import RecordKind, record_payload
 from protocol.errors import ProtocolError
@@ -42,6 +44,7 @@ from validator_node.queries import (
     NodeStatus,
     ReceiptReply,
 )
+from validator_node.sync.handovers import ask_handovers
 
 DEADLINE_S = 10.0
 EPOCHS_VALID = 1
@@ -237,8 +240,18 @@ class Miner:
     async def _status(self, network: Network) -> NodeStatus:
         return decode(NodeStatus, await self._ask(network, STATUS_PROTOCOL, b""))
 
+    async def _voters(self, network: Network) -> Callable[[int], Voters]:
+        """Return the validator sets as a validator proves them; the genesis' if none does."""
+        for address in self._config.bootstrap:
+            try:
+                found = await ask_handovers(network, address.rsplit("/p2p/", 1)[-1])
+                return voters_from(self._config.genesis, found, verify_consensus)
+            except (NetworkError, ProtocolError) as error:
+                log.warning("validator sets not proven", node=address, reason=str(error))
+        return voters_from(self._config.genesis)
+
     async def _read_receipts(self, network: Network, newest: int = 8) -> None:
-        voters_of = voters_from(self._config.genesis)
+        voters_of = await self._voters(network)
         for submission_id in list(self.report.submitted)[-newest:]:
             try:
                 data = await self._ask(network, RECEIPT_PROTOCOL, bytes.fromhex(submission_id))

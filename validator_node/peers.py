@@ -3,7 +3,8 @@
 A link is admitted only if the record is signed by a hotkey of the validator set, names that
 validator's consensus key, and names the peer id that Noise authenticated on this connection. Only
 that makes a peer a validator's: a record that reaches us otherwise (see `discovery`) may name
-anybody's peer id.
+anybody's peer id. A link outlives the epoch, and no second hello comes on it: of whoever leaves the
+set the record is kept, in case a later set takes that key back.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 from consensus.validators import Voters
 from protocol.codec import decode
 from protocol.errors import ProtocolError
-from protocol.records.validators import SignedNodeRecord
+from protocol.records.validators import MAX_VALIDATORS, SignedNodeRecord
 
 MAX_RECORD_BYTES = 8192
+MAX_LEFT = MAX_VALIDATORS
+"""Records kept of validators that have left; the ones that left first go first."""
 
 
 class Peers:
@@ -24,6 +27,8 @@ class Peers:
         self._network_id = network_id
         self._records: dict[int, SignedNodeRecord] = {}
         self._index_of: dict[str, int] = {}
+        self._left: dict[bytes, SignedNodeRecord] = {}
+        """By consensus key, those who introduced themselves and are in the set no more."""
 
     def introduce(self, peer_id: str, data: bytes) -> int:
         """Take a peer's record and return its index; `ProtocolError` says why it is refused."""
@@ -48,15 +53,20 @@ class Peers:
         return index
 
     def begin_epoch(self, voters: Voters) -> None:
-        """Take the indices of a new epoch's set; forget who has left it."""
-        records = list(self._records.values())
+        """Take the indices of a new epoch's set, also for who left and comes back."""
+        known = {signed.record.consensus_key: signed for signed in self._records.values()}
+        known = {**self._left, **known}
         self._voters = voters
-        self._records, self._index_of = {}, {}
-        for signed in records:
-            index = voters.index_of_key(signed.record.consensus_key)
+        self._records, self._index_of, self._left = {}, {}, {}
+        for key, signed in known.items():
+            index = voters.index_of_key(key)
             if index is not None and voters.members[index].hotkey == signed.record.hotkey:
                 self._records[index] = signed
                 self._index_of[signed.record.peer_id] = index
+            else:
+                self._left[key] = signed
+        for key in list(self._left)[:-MAX_LEFT]:
+            del self._left[key]
 
     def index(self, peer_id: str) -> int | None:
         """Return the validator behind a peer id, or None."""

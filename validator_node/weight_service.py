@@ -12,6 +12,8 @@ Rules:
 4. Only the newest closed epoch is submitted; a newer one supersedes a submission that still waits.
    Restarting is safe, because the submitter reads the chain before it writes.
 5. Trouble with the chain is counted and tried again; it never stops the node.
+6. A set that stays because too few could follow it, a challenge that pays nobody, a masked hotkey
+   and weights that only fill the chain's least length are counted and logged once an epoch.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from protocol.records.metagraph import EpochMetagraph, MetagraphFormError
 from protocol.records.statement import Observation
 from protocol.records.weights import EpochWeights
 from registry.access import neuron
+from registry.election import electorate
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 
@@ -176,6 +179,7 @@ class WeightService:
 
     async def _submit_epoch(self, weights: EpochWeights) -> None:
         """Submit each mechanism's vector, unless this hotkey is no neuron (rule 3)."""
+        self._tell(weights)
         if not self._is_registered():
             if self._registered:
                 self.alerts["not_registered"] += 1
@@ -194,6 +198,29 @@ class WeightService:
                     mechanism=one.mechanism,
                     reason=one.reason,
                 )
+
+    def _tell(self, weights: EpochWeights) -> None:
+        """Say what is unusual about an epoch's weights; nothing of it is silent (rule 6)."""
+        now = electorate(self._store.tree.view())
+        if now is not None and now.reason:
+            self.alerts[f"set_kept_{now.reason}"] += 1
+            log.warning("the validator set stays as it is", reason=now.reason)
+        for share in weights.shares:
+            if share.reason:
+                self.alerts[f"unpaid_{share.reason}"] += 1
+                log.warning(
+                    "a challenge pays nobody, the others of its mechanism pay more",
+                    epoch=weights.epoch,
+                    challenge=share.challenge_id,
+                    reason=share.reason,
+                )
+        for one in weights.masked:
+            self.alerts[f"masked_{one.reason}"] += 1
+            log.info("masked", epoch=weights.epoch, uid=one.uid, reason=one.reason)
+        padded = [one.padded for one in weights.mechanisms if one.padded]
+        if padded:
+            self.alerts["padded"] += 1
+            log.warning("weights filled up to the chain's least length", uids=padded)
 
     def _is_newest(self, epoch: int) -> bool:
         return self._closed is not None and self._closed.epoch == epoch

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protocol.codec import sha256
 from protocol.errors import SignatureError
 from protocol.identity import ConsensusKey, Hotkey
-from protocol.records.consensus_key import KeyBinding, SignedKey, binding_payload
+from protocol.records.consensus_key import SignedKey
 from protocol.records.genesis import ElectionRules
 from protocol.records.metagraph import EpochMetagraph
 from protocol.view import DictView
@@ -32,9 +32,7 @@ FRESH = ConsensusKey(sha256(b"fresh"))
 def bound(
     hotkey: Hotkey, key: ConsensusKey = FRESH, *, sequence: int = 1, world: World = WORLD
 ) -> SignedKey:
-    binding = KeyBinding(hotkey=hotkey.public_key, consensus_key=key.public_key, sequence=sequence)
-    payload = binding_payload(binding, world.network_id)
-    return SignedKey(binding=binding, signature=hotkey.sign(payload), possession=key.sign(payload))
+    return world.binding(hotkey, key, sequence=sequence)
 
 
 def metagraph(world: World = WORLD, **by_uid: dict[str, Any]) -> EpochMetagraph:

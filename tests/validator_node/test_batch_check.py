@@ -5,8 +5,9 @@ import pytest
 from protocol.actions import Action
 from protocol.codec import encode, sha256
 from protocol.errors import ProofError, ProtocolError, SignatureError
-from protocol.identity import verify_consensus
+from protocol.identity import ConsensusKey, verify_consensus
 from protocol.records.batch import MAX_BATCH_BYTES, Batch
+from protocol.records.metagraph import MetagraphFormError
 from protocol.records.statement import Statement
 from tests.support import STRANGER, World, make_challenge, make_verdict, replaced
 from validator_node import batch_check
@@ -125,6 +126,24 @@ def test_a_change_may_be_in_a_batch_once(checker: Checker) -> None:
     gamma = make_challenge("gamma")
     with pytest.raises(InvalidBatchError, match="twice"):
         checker.check_batch(batch(WORLD.change(1, gamma), WORLD.change(1, gamma)), ROOT)
+
+
+def test_a_metagraph_may_be_in_a_batch_once_and_has_its_form(checker: Checker) -> None:
+    metagraph = WORLD.metagraph(1)
+    checker.check_batch(batch(say(0), metagraph), ROOT)
+    with pytest.raises(InvalidBatchError, match="twice"):
+        checker.check_batch(batch(metagraph, WORLD.metagraph(1, block=30)), ROOT)
+    backwards = WORLD.metagraph(1, neurons=metagraph.neurons[::-1])
+    with pytest.raises(MetagraphFormError, match="follows uid"):
+        checker.check_batch(batch(backwards), ROOT)
+
+
+def test_a_binding_in_a_statement_is_signed_by_both_keys(checker: Checker) -> None:
+    good = WORLD.binding(STRANGER, ConsensusKey(sha256(b"fresh")))
+    checker.check_statement(say(0, good))
+    for field in ("signature", "possession"):
+        with pytest.raises(SignatureError):
+            checker.check_statement(say(1, replaced(good, **{field: bytes(64)})))
 
 
 def test_a_change_must_be_signed_by_whom_it_names(checker: Checker) -> None:

@@ -6,6 +6,7 @@ from consensus.validators import Voters
 from protocol.codec import encode
 from protocol.errors import DecodeError, ProtocolError, SignatureError, TooLargeError
 from tests.support import STRANGER, World, replaced
+from validator_node import peers as peers_module
 from validator_node.peers import MAX_RECORD_BYTES, Peers
 
 WORLD = World()
@@ -119,3 +120,34 @@ def test_a_new_epoch_has_its_own_indices(peers: Peers) -> None:
     assert [peers.peer_id(index) for index in (0, 1, 2)] == ["peer-3", "peer-0", None]
     with pytest.raises(ProtocolError, match="not in the validator set"):
         peers.introduce("peer-1", encode(WORLD.node_record(1, "peer-1", sequence=2)))
+
+
+def test_who_comes_back_is_known_by_the_link_that_stayed(peers: Peers) -> None:
+    members = WORLD.genesis.validators.members
+
+    def begin(epoch: int, *chosen: int) -> None:
+        taken = tuple(members[index] for index in chosen)
+        next_set = replaced(WORLD.genesis.validators, epoch=epoch, members=taken)
+        peers.begin_epoch(Voters(next_set, WORLD.network_id))
+
+    for index in (0, 3):
+        peers.introduce(f"peer-{index}", encode(WORLD.node_record(index, f"peer-{index}")))
+    begin(1, 0, 1)
+    assert (peers.index("peer-3"), peers.peer_id(1)) == (None, None)
+    begin(2, 0, 1)
+    begin(3, 3, 0)
+    assert [peers.index(f"peer-{index}") for index in (0, 3)] == [1, 0]
+
+
+def test_of_those_who_left_a_bounded_number_is_kept(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "MAX_LEFT", 1)
+    members = WORLD.genesis.validators.members
+    for index in range(4):
+        peers.introduce(f"peer-{index}", encode(WORLD.node_record(index, f"peer-{index}")))
+    alone = replaced(WORLD.genesis.validators, epoch=1, members=members[:1])
+    peers.begin_epoch(Voters(alone, WORLD.network_id))
+    everyone = WORLD.genesis.validators.for_epoch(2)
+    peers.begin_epoch(Voters(everyone, WORLD.network_id))
+    assert [peers.peer_id(index) for index in range(4)] == ["peer-0", None, None, "peer-3"]

@@ -126,6 +126,13 @@ def test_a_batch_is_within_its_bytes(items: int) -> None:
     assert MAX_BATCH_BYTES // 2 < len(encode(full)) <= MAX_BATCH_BYTES
 
 
+def test_room_is_left_for_one_action_besides() -> None:
+    pool = pool_of(*[say(0, counter, items=256) for counter in range(1, 6)])
+    assert len(pool.take([], 200_000)) == 2
+    assert places(pool.take([], 1)) == [(0, 1), (0, 2), (0, 3)]
+    assert pool.take([], MAX_BATCH_BYTES) == []
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=20), st.data())
 def test_batch_after_batch_everything_is_taken_once_and_in_order(
     spoken: list[tuple[int, int]], data: st.DataObject

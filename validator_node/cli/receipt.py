@@ -10,9 +10,10 @@ import trio
 import typer
 
 from consensus.receipts import verify_receipt, voters_from
-from protocol.codec import decode
+from protocol.codec import decode, encode
 from protocol.errors import ProtocolError
 from protocol.identity import ss58_of, verify_consensus
+from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.result import Replicated, Result
 from validator_node.config import load_genesis
 from validator_node.errors import ConfigError, NodeError
@@ -28,15 +29,18 @@ class ReceiptError(NodeError):
 def verify(
     file: Annotated[Path, typer.Argument(help="the receipt, as a node served it")],
     genesis: Annotated[Path, typer.Option(help="the network's genesis file")],
+    sets: Annotated[
+        Path | None, typer.Option(help="the file of `fetch --sets`: who voted since the genesis")
+    ] = None,
 ) -> None:
-    """Verify a receipt offline, with the validator set of the genesis alone."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"receipt {file}: {error.strerror}") from error
+    """Verify a receipt offline, with the genesis and, once its validators changed, their sets."""
+    data = _read(file, "receipt")
+    handovers = b"" if sets is None else _read(sets, "sets")
     loaded = load_genesis(genesis)
     try:
-        receipt = verify_receipt(data, voters_from(loaded), verify_consensus)
+        known = _handovers(handovers) if handovers else ()
+        voters_of = voters_from(loaded, known, verify_consensus)
+        receipt = verify_receipt(data, voters_of, verify_consensus)
     except ProtocolError as error:
         raise ReceiptError(f"{file} is not a valid receipt: {error}") from error
     certificate = receipt.certificate
@@ -45,6 +49,19 @@ def verify(
         typer.echo(line)
     typer.echo(f"certified by slot {certificate.header.seq}, view {certificate.view}")
     typer.echo(f"batch {certificate.header.digest.hex()}")
+
+
+def _handovers(data: bytes) -> tuple[CheckpointCertificate, ...]:
+    from validator_node.sync.handovers import read_handovers
+
+    return read_handovers(data)
+
+
+def _read(file: Path, what: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{what} {file}: {error.strerror}") from error
 
 
 def describe(result: Result) -> list[str]:
@@ -70,16 +87,19 @@ def fetch(
     node: Annotated[str, typer.Option(help="multiaddr of any node, with /p2p/ peer id")],
     out: Annotated[Path, typer.Option(help="where to write the receipt")],
     host: Annotated[str, typer.Option(help="local address to listen on")] = "127.0.0.1",
+    sets: Annotated[
+        Path | None, typer.Option(help="where to write the sets that voted since the genesis")
+    ] = None,
 ) -> None:
     """Fetch the receipt of a submission from a node and write its bytes to a file."""
     try:
         wanted = bytes.fromhex(submission_id)
     except ValueError as error:
         raise ReceiptError(f"{submission_id!r} is not hexadecimal") from error
-    trio.run(_fetch, wanted, node, out, host)
+    trio.run(_fetch, wanted, node, out, host, sets)
 
 
-async def _fetch(wanted: bytes, node: str, out: Path, host: str) -> None:
+async def _fetch(wanted: bytes, node: str, out: Path, host: str, sets: Path | None) -> None:
     from validator_node.network.network import NetworkConfig, open_network
     from validator_node.queries import (
         DEADLINE_S,
@@ -87,6 +107,7 @@ async def _fetch(wanted: bytes, node: str, out: Path, host: str) -> None:
         RECEIPT_PROTOCOL,
         ReceiptReply,
     )
+    from validator_node.sync.handovers import Handovers, ask_handovers
 
     config = NetworkConfig(
         seed=secrets.token_bytes(32), listen_host=host, listen_port=0, bootstrap=(node,)
@@ -103,6 +124,10 @@ async def _fetch(wanted: bytes, node: str, out: Path, host: str) -> None:
             deadline_s=DEADLINE_S,
             max_reply_bytes=MAX_RECEIPT_REPLY_BYTES,
         )
+        if sets is not None:
+            known = await ask_handovers(network, node.rsplit("/p2p/", 1)[-1])
+            await trio.Path(sets).write_bytes(encode(Handovers(handovers=known)))
+            typer.echo(f"{sets}: the sets of {len(known) + 1} epochs")
     reply = decode(ReceiptReply, data)
     if not reply.receipt:
         reason = f" ({reply.reason})" if reply.reason else ""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from protocol.codec import sha256
+from protocol.identity import ConsensusKey
 from tests.support import STRANGER, World
 from tests.validator_node.discovery.test_book import signed_by
 from tests.validator_node.network.support import config as network_config
@@ -44,6 +46,29 @@ async def test_the_book_lies_in_the_database(world: World, store: Store, tmp_pat
         assert [entry.peer_id for entry in again.book.members()] == [PEER]
         assert again.record.record.sequence > first.record.record.sequence
         assert SavedBook(store.database).load() == first.book.dump()
+
+
+async def test_a_key_that_the_state_does_not_know_asks_to_be_taken_in(
+    world: World, store: Store, tmp_path: Path
+) -> None:
+    fresh = ConsensusKey(sha256(b"fresh"))
+    keys = Keys(world.hotkeys[0], fresh, bytes([1]) * 32)
+    async with open_network(network_config(1)) as network:
+        known = make(world, store, network, tmp_path)
+        assert known.record.record.key is None
+        made = make_discovery(
+            node_config(tmp_path), world.genesis, keys, network, store, store.voters_of(0)
+        )
+        record = made.record.record
+        assert record.key is not None
+        record.key.verify(world.network_id)
+        binding = record.key.binding
+        assert (binding.hotkey, binding.consensus_key) == (record.hotkey, fresh.public_key)
+        world.decide(store, world.statement(0, record.key))
+        again = make_discovery(
+            node_config(tmp_path), world.genesis, keys, network, store, store.voters_of(0)
+        )
+        assert again.record.record.key is None
 
 
 async def test_neurons_are_looked_up_in_the_state(

@@ -1,0 +1,92 @@
+"""When the primary proposes the metagraph of the next epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from protocol.records.metagraph import EpochMetagraph
+from tests.support import World, observation_of
+from validator_node.batching import Batching
+from validator_node.statements import StatementPool
+from validator_node.store import Store
+
+
+class Site:
+    """A primary whose engine has the next slot open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = World(window=2)
+        self.store = Store.open(folder / "db", self.world.genesis)
+        self.pool = StatementPool(4)
+        self.batching = Batching(self.store, self.pool, interval_s=0)
+        self.in_flight: list = []
+
+    def propose(self) -> Any:
+        slot = self.store.height + 1 + len(self.in_flight)
+        engine: Any = SimpleNamespace(
+            open_slot=slot, in_flight=self.in_flight, height=self.store.height
+        )
+        return self.batching.propose(engine, 1.0)
+
+    def observe(self, metagraph: EpochMetagraph, count: int = 3) -> None:
+        observation = observation_of(metagraph)
+        said = [self.world.statement(signer, observation) for signer in range(count)]
+        self.world.decide(self.store, *said)
+        self.batching.last_change = 0
+
+    @property
+    def has_work(self) -> bool:
+        return self.batching.has_work(self.store.height)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_it_waits_for_a_quorum(site: Site) -> None:
+    metagraph = site.batching.metagraph = site.world.metagraph(1)
+    assert not site.has_work
+    site.observe(metagraph, 2)
+    assert not site.has_work
+    assert site.propose() is None
+    site.world.decide(site.store, site.world.statement(2, observation_of(metagraph)))
+    assert site.has_work
+    assert site.propose().actions == (metagraph,)
+
+
+def test_another_metagraph_than_the_quorums_is_kept_back(site: Site) -> None:
+    site.batching.metagraph = site.world.metagraph(1, owner=bytes(32))
+    site.observe(site.world.metagraph(1))
+    assert not site.has_work
+    assert site.propose() is None
+
+
+def test_it_is_proposed_once_and_forgotten_when_the_edge_is_fixed(site: Site) -> None:
+    metagraph = site.batching.metagraph = site.world.metagraph(1)
+    site.observe(metagraph)
+    batch = site.propose()
+    site.in_flight.append(batch)
+    statement = site.world.statement(3, observation_of(metagraph))
+    site.pool.add(statement)
+    assert site.propose().actions == (statement,)
+    site.in_flight.clear()
+    assert site.propose().actions == (metagraph, statement)
+    assert site.world.decide(site.store, metagraph).edge == site.store.height + 2
+    assert site.propose().actions == (statement,)
+    assert site.batching.metagraph is None
+
+
+def test_what_is_of_an_epoch_gone_by_is_forgotten(site: Site) -> None:
+    site.batching.metagraph = site.world.metagraph(1)
+    site.world.end_epoch(site.store)
+    site.batching.last_change = 0
+    assert not site.has_work
+    assert site.batching.metagraph is None
