@@ -27,6 +27,8 @@ _ADMISSION: dict[str, str] = {
     "initial_value": "Build without extended constant expressions (no -mextended-const, no PIC).",
     "data_segments": "Merge static data into fewer segments.",
     "engine": "Build for the wasm MVP: no threads, SIMD, tail calls, exceptions or 64-bit memory.",
+    "components": "Build the component with `challenge build`; this one was composed of others.",
+    "imports": "Import nothing: build with `challenge build`, which leaves WASI out.",
     "malformed": "Build the module again; this file is damaged or cut.",
 }
 _ADMISSION_DEFAULT = "Split the function or make the module smaller; the limit is the network's."

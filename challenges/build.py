@@ -1,10 +1,13 @@
 """Builds challenges' modules and checks them against the pinned ones.
 
 ``python -m challenges.build [NAME...]`` compiles each example and prints two hashes: the build's
-and the pinned one; it exits 1 when they differ. ``--write`` replaces the module and pins it.
+and the pinned one; it exits 1 when they differ. ``--write`` replaces the module and pins it. A
+Python example has no pinned module: naming it builds it into the user's cache and prints its hash.
 Authors use ``validator-node challenge build``, which does the same for any folder.
 
-A build is done twice, in two fresh folders, and counts only if both give the same bytes.
+A build is done twice, in two fresh folders, and counts only if both give the same bytes. Python is
+the exception: its builds differ, so one is made for each content of the sources and kept in the
+user's cache (`challenges.compile_python`).
 """
 
 import argparse
@@ -13,18 +16,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from challenges import compile_as, compile_c
+from challenges import compile_as, compile_c, compile_python
 from challenges.errors import BuildError
-from challenges.examples import FOLDER, names
+from challenges.examples import FOLDER, component_names, names
 from challenges.project import Project, load_project, pin
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A module that two builds made alike."""
+    """A module that two builds made alike, or, from Python, the only build."""
 
     module: bytes
     toolchain: str
+    builds: int = 2
 
     @property
     def sha256(self) -> str:
@@ -33,14 +37,17 @@ class Built:
 
 
 def compile_project(project: Project) -> Built:
-    """Compile a challenge twice.
+    """Compile a challenge twice, a Python one once.
 
     Raises:
         MistakeError: there is nothing to compile.
         ToolMissingError: the tool chain is not installed.
         BuildError: a source was refused, or the builds differ.
     """
-    first, second = _compile(project), _compile(project)
+    first = _compile(project)
+    if first.builds == 1:
+        return first
+    second = _compile(project)
     if first != second:
         raise BuildError(
             f"{project.folder}: two builds of the same files differ; "
@@ -53,6 +60,9 @@ def _compile(project: Project) -> Built:
     sources = project.sources()
     if project.build.language == "assemblyscript":
         return Built(compile_as.compile_as(sources), compile_as.TOOLCHAIN)
+    if project.build.language == "python":
+        component = compile_python.compile_python(sources)
+        return Built(component, compile_python.TOOLCHAIN, builds=1)
     headers = sorted((project.folder / "source").glob("*.h"))
     module = compile_c.compile_c([*sources, *headers], project.data())
     return Built(module, compile_c.TOOLCHAIN)
@@ -67,6 +77,9 @@ def write(project: Project, built: Built) -> Project:
 def _check(name: str, *, replace: bool) -> bool:
     project = load_project(FOLDER / name)
     built = compile_project(project)
+    if built.builds == 1:
+        sys.stdout.write(f"{name}: {len(built.module)} bytes, in the cache\n  {built.sha256}\n")
+        return True
     if replace:
         project = write(project, built)
     lines = (
@@ -81,14 +94,16 @@ def _check(name: str, *, replace: bool) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m challenges.build", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: every example")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="default: all with a committed module"
+    )
     parser.add_argument("--write", action="store_true", help="replace and pin the modules")
     chosen = parser.parse_args(arguments)
-    known = names()
+    known = (*names(), *component_names())
     unknown = [name for name in chosen.names if name not in known]
     if unknown:
         parser.error(f"no example is called {unknown[0]!r}; there are {', '.join(known)}")
-    results = [_check(name, replace=chosen.write) for name in chosen.names or known]
+    results = [_check(name, replace=chosen.write) for name in chosen.names or names()]
     return 0 if all(results) else 1
 
 

@@ -25,12 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from challenges.errors import MistakeError
 from registry.spec import ChallengeSpec
 
-Language = Literal["c", "assemblyscript"]
+Language = Literal["c", "assemblyscript", "python"]
 
 SPEC_NAME = "platform.toml"
 MODULE_NAME = "module.wasm"
 VECTORS_NAME = "vectors.json"
-SOURCE_SUFFIXES: dict[Language, str] = {"c": ".c", "assemblyscript": ".ts"}
+SOURCE_SUFFIXES: dict[Language, str] = {"c": ".c", "assemblyscript": ".ts", "python": ".py"}
 MAX_SPEC_BYTES = 256 * 1024
 
 
@@ -134,7 +134,10 @@ def load_project(folder: Path) -> Project:
     build = table.pop("build", None)
     if build is None:
         raise MistakeError(
-            path, "no table [build]", 'language = "c" or "assemblyscript" in it', "Add the table."
+            path,
+            "no table [build]",
+            'language = "c", "assemblyscript" or "python" in it',
+            "Add the table.",
         )
     try:
         spec = ChallengeSpec.model_validate(table)

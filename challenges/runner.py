@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from challenges.advice import admission_mistake, outcome_advice, too_long
+from challenges.artifacts import component_artifact
 from challenges.bench_host import UnmeteredHost
 from challenges.errors import MistakeError
 from challenges.project import Project
@@ -24,11 +25,12 @@ from challenges.vectors import Context, Output, Vector, VectorFile, load_vector_
 from protocol.codec import sha256
 from protocol.records.challenge import EvaluationContext
 from runtime.admission import ModuleSummary
+from runtime.component_admission import ComponentSummary, is_component
 from runtime.errors import AdmissionError
+from runtime.evaluator import Evaluator
 from runtime.job import EvaluationJob, guest_input
 from runtime.outcome import Outcome, parse_output
 from runtime.pool import WorkerPool
-from runtime.sandbox import Sandbox
 
 DEADLINE_MS = 60_000
 
@@ -63,8 +65,10 @@ class Runner:
         # No evaluation depends on the vectors, which may still have to be written.
         self.record = challenge_record(project.spec, sha256(self.module), blobs, vectors=b"")
         self._jobs = 0
-        self._sandbox = Sandbox()
+        self._sandbox = Evaluator()
         try:
+            if is_component(self.module):
+                self._sandbox.load_artifact(component_artifact(self.module))
             self.summary = self._admit()
             self._sandbox.load(self.module)
             for blob in blobs.values():
@@ -83,7 +87,12 @@ class Runner:
         """Stop the sandbox."""
         self._sandbox.close()
 
-    def _admit(self) -> ModuleSummary:
+    @property
+    def is_component(self) -> bool:
+        """Whether the module runs under the component profile, as Python challenges do."""
+        return is_component(self.module)
+
+    def _admit(self) -> ModuleSummary | ComponentSummary:
         try:
             return self._sandbox.check(self.module, self.record.policy)
         except AdmissionError as error:

@@ -1,8 +1,8 @@
 """A new challenge's folder: complete, so that it builds and passes its vectors at once.
 
 The templates lie in ``sdk/<language>/template``; ``@NAME@``, ``@TITLE@`` and ``@LANGUAGE@`` are
-replaced. What a template does not have comes from the C template: spec, vectors and README are the
-same for all languages, because the same challenge is written in each.
+replaced. What a template does not have comes from the C template: vectors and README are the same
+for all languages, because the same challenge is written in each.
 """
 
 from __future__ import annotations
@@ -53,6 +53,6 @@ def _template(language: Language) -> list[tuple[Path, Path]]:
     """Return the template's files, each with its path in the new folder."""
     own, shared = SDK / language / "template", SDK / "c" / "template"
     found = [(path, path.relative_to(own)) for path in sorted(own.rglob("*")) if path.is_file()]
-    if own != shared:
-        found += [(path, path.relative_to(shared)) for path in sorted(shared.glob("*.*"))]
-    return found
+    names = {name for _, name in found}
+    common = [(path, path.relative_to(shared)) for path in sorted(shared.glob("*.*"))]
+    return found + [(path, name) for path, name in common if name not in names]

@@ -4,15 +4,19 @@ Rules:
 1. An artifact is made by `build` alone. Its code is *run* by whoever loads it, so one that was
    stored anywhere is loaded only after its MAC was checked (`runtime.artifact_cache`).
 2. A refusal is an artifact too: it says the same on every machine, so it is kept like code.
+3. `profile` says which engine the code is for. Components are made by `runtime.component_artifact`.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import wasmtime
 
 from protocol.codec import Digest, Record, sha256
 from runtime import native
 from runtime.admission import ModuleSummary, linkable, summarise
+from runtime.component_admission import ComponentSummary
 from runtime.errors import AdmissionError, Fault, FaultReason
 
 MAX_ARTIFACT_BYTES = 128 * 1024 * 1024
@@ -39,10 +43,13 @@ class Artifact(Record):
     engine_id: Digest
     module_hash: Digest
     summary: ModuleSummary | None
-    """None for a module that is refused whatever the policy."""
+    """None for a module that is refused whatever the policy, and for a component."""
     refusal: Refusal | None
     code: bytes
     """wasmtime's serialised module; empty when the module is refused or can never be linked."""
+    profile: Literal["core", "component"] = "core"
+    component: ComponentSummary | None = None
+    """None for a component that is refused whatever the policy, and for a core module."""
 
 
 def build(engine: wasmtime.Engine, engine_id: bytes, module: bytes) -> Artifact:
@@ -58,7 +65,7 @@ def build(engine: wasmtime.Engine, engine_id: bytes, module: bytes) -> Artifact:
             engine_id=engine_id,
             module_hash=sha256(module),
             summary=summary,
-            refusal=None if refusal is None else _refusal(refusal),
+            refusal=None if refusal is None else refusal_of(refusal),
             code=code,
         )
 
@@ -78,7 +85,8 @@ def build(engine: wasmtime.Engine, engine_id: bytes, module: bytes) -> Artifact:
         raise Fault(FaultReason.COMPILE, str(error)) from error
 
 
-def _refusal(error: AdmissionError) -> Refusal:
+def refusal_of(error: AdmissionError) -> Refusal:
+    """Return a refusal to keep; its descriptions are cut to `MAX_REASON_CHARS`."""
     found, limit = (
         figure[:MAX_REASON_CHARS] if isinstance(figure, str) else figure
         for figure in (error.found, error.limit)

@@ -16,7 +16,9 @@ import sys
 
 from protocol.codec import Record, encode
 from runtime.artifact import Artifact, build
-from runtime.engine import engine_id, new_engine
+from runtime.component_admission import is_component
+from runtime.component_artifact import build_component
+from runtime.engine import engine_id, new_component_engine, new_engine
 from runtime.errors import Fault
 
 EXIT_NO_MEMORY = 71
@@ -43,6 +45,12 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
     resource.setrlimit(kind, (soft, soft if hard is None else hard))
 
 
+def _build(module: bytes) -> Artifact:
+    if is_component(module):
+        return build_component(new_component_engine(), engine_id(), module)
+    return build(new_engine(compiles_only=True), engine_id(), module)
+
+
 def main(arguments: list[str]) -> int:
     """Compile stdin to stdout; return the exit code."""
     cpu_s, memory_bytes = (int(argument) for argument in arguments)
@@ -56,7 +64,7 @@ def main(arguments: list[str]) -> int:
     module = sys.stdin.buffer.read()
     result: Result
     try:
-        result = Built(artifact=build(new_engine(compiles_only=True), engine_id(), module))
+        result = Built(artifact=_build(module))
     except Fault as fault:
         result = Unbuilt(detail=fault.detail[:MAX_DETAIL_CHARS])
     except MemoryError:

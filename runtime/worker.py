@@ -21,8 +21,8 @@ from typing import BinaryIO
 from protocol.errors import DecodeError
 from runtime import wire
 from runtime.errors import Fault, FaultReason
+from runtime.evaluator import Evaluator
 from runtime.job import EvaluationJob
-from runtime.sandbox import Sandbox
 
 EXIT_UNRAISABLE = 70
 
@@ -49,7 +49,7 @@ class Connection:
         self._sink.flush()
 
 
-def serve(connection: Connection, sandbox: Sandbox) -> None:
+def serve(connection: Connection, sandbox: Evaluator) -> None:
     """Answer requests until the input ends."""
     connection.send(wire.Ready(engine_id=sandbox.engine_id))
     while True:
@@ -61,7 +61,7 @@ def serve(connection: Connection, sandbox: Sandbox) -> None:
         connection.send(_answer(connection, sandbox, request.job))
 
 
-def _answer(connection: Connection, sandbox: Sandbox, job: EvaluationJob) -> wire.Reply:
+def _answer(connection: Connection, sandbox: Evaluator, job: EvaluationJob) -> wire.Reply:
     try:
         if job.module_hash not in sandbox:
             _fetch(connection, sandbox, job.module_hash)
@@ -73,7 +73,7 @@ def _answer(connection: Connection, sandbox: Sandbox, job: EvaluationJob) -> wir
         return wire.Failed(job_id=job.job_id, reason=fault.reason, detail=detail)
 
 
-def _fetch(connection: Connection, sandbox: Sandbox, module_hash: bytes) -> None:
+def _fetch(connection: Connection, sandbox: Evaluator, module_hash: bytes) -> None:
     connection.send(wire.Need(module_hash=module_hash))
     answer = connection.receive()
     if answer is None:
@@ -92,7 +92,7 @@ def _fetch(connection: Connection, sandbox: Sandbox, module_hash: bytes) -> None
     connection.send(wire.Compiled())
 
 
-def _fetch_blob(connection: Connection, sandbox: Sandbox, digest: bytes) -> None:
+def _fetch_blob(connection: Connection, sandbox: Evaluator, digest: bytes) -> None:
     connection.send(wire.NeedBlob(digest=digest))
     answer = connection.receive()
     if answer is None:
@@ -126,7 +126,7 @@ def main() -> int:
     sys.unraisablehook = _end
     connection = _take_pipes()
     try:
-        with Sandbox() as sandbox:
+        with Evaluator() as sandbox:
             serve(connection, sandbox)
     except (BrokenPipeError, EOFError):
         return 0  # the node is gone; there is nobody to tell

@@ -50,7 +50,8 @@ def load_modules(genesis: Genesis) -> dict[bytes, bytes]:
     Raises `ConfigError`, which names a missing one.
     """
     known = {}
-    for entry in map(examples.load, examples.names()):
+    names = examples.of_network(challenge.challenge_id for challenge in genesis.challenges)
+    for entry in map(examples.load, names):
         known[entry.module_hash] = entry.module
         known |= {sha256(blob): blob for blob in (entry.vectors, *entry.blobs.values())}
     for challenge in genesis.challenges:

@@ -2,14 +2,18 @@
 
 Each sub-folder is one challenge: ``platform.toml``, ``source/``, ``data/``, the built
 ``module.wasm``, ``vectors.json``, ``README.md`` for miners, and ``miner.py``, which plays it.
+Components of Python examples are too large for the repository: `load` builds one at first use and
+keeps it in the user's cache. They are not among `names`, but in `component_names`.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from challenges.compile_python import compile_python
 from challenges.project import load_project
 from challenges.record import canary_vectors
 from challenges.vectors import load_vectors
@@ -44,13 +48,26 @@ class Example:
 
 
 def names() -> tuple[str, ...]:
-    """Return the examples' names, sorted."""
-    return tuple(sorted(path.parent.name for path in FOLDER.glob("*/platform.toml")))
+    """Return the names of the examples whose module is in the repository, sorted."""
+    found = (path.parent.name for path in FOLDER.glob("*/platform.toml"))
+    return tuple(sorted(set(found) - set(component_names())))
+
+
+def component_names() -> tuple[str, ...]:
+    """Return the names of the Python examples, sorted; they need the component builder once."""
+    return tuple(sorted(path.parents[1].name for path in FOLDER.glob("*/source/challenge.py")))
+
+
+def of_network(challenge_ids: Iterable[str]) -> tuple[str, ...]:
+    """Return the names a node of a network loads: a Python example only if the network has it."""
+    wanted = set(challenge_ids)
+    return (*names(), *(name for name in component_names() if name in wanted))
 
 
 def _folder(name: str) -> Path:
-    if name not in names():
-        raise KeyError(f"no example is called {name!r}; there are {', '.join(names())}")
+    known = (*names(), *component_names())
+    if name not in known:
+        raise KeyError(f"no example is called {name!r}; there are {', '.join(known)}")
     return FOLDER / name
 
 
@@ -60,9 +77,13 @@ def load(name: str) -> Example:
     Raises:
         KeyError: there is no such example.
         MistakeError: its ``platform.toml`` is not valid, or its module is not the pinned one.
+        BuildError: a Python example could not be built.
     """
     project = load_project(_folder(name))
-    module = project.module()
+    if project.build.language == "python":
+        module = compile_python(project.sources())
+    else:
+        module = project.module()
     return Example(
         name=name,
         folder=project.folder,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.benchmarks.options import Options
 
-BENCHMARKS = ("consensus", "gossip", "rejoin")
+BENCHMARKS = ("consensus", "evaluation", "gossip", "rejoin")
 """Modules of this folder; each has `run(options)`, which prints its tables."""
 QUICK_S = 1.5
 QUICK_NODES = [4]

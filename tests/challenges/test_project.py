@@ -36,7 +36,7 @@ def change(folder: Path, old: str, new: str) -> None:
         ('["log"]', '["open"]', "policy.host_functions", "['open']", "'open' is no host function"),
         ("target = 700", "target = 0.7", "params.target", "0.7", "an integer, a boolean"),
         ('id = "guess"', 'id = "Guess"', "id", "'Guess'", "string should match pattern"),
-        ('language = "c"', 'language = "cobol"', "build.language", "'cobol'", "'c' or"),
+        ('language = "c"', 'language = "cobol"', "build.language", "'cobol'", "'c', 'ass"),
         ('sha256 = ""', 'sha256 = "12"', "build.module_sha256", "'12'", "should match pattern"),
     ],
 )

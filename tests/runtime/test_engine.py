@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import wasmtime
+import wasmtime.component
 from wasmtime import _ffi as ffi
 
 from runtime import engine
@@ -72,3 +73,19 @@ def test_host_limits_that_change_memory_grow_are_refused() -> None:
     )
     assert "RLIMIT_DATA" in done.stdout
     assert resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
+
+
+def test_the_engine_id_covers_the_component_profile() -> None:
+    lines = engine.CONFIG_TEXT.splitlines()
+    assert "wasm_component_model=False" in lines
+    assert "component.wasm_component_model=True" in lines
+    assert "component.memory_init_cow=True" in lines
+
+
+def test_the_component_profile_refuses_what_the_core_profile_refuses() -> None:
+    made = engine.new_component_engine()
+    wasmtime.component.Component(made, bytes(wasmtime.wat2wasm("(component)")))
+    for wat in ("(memory i64 1)", "(func (param v128))", "(tag)", "(type (struct))"):
+        code = bytes(wasmtime.wat2wasm(f"(component (core module {wat}))"))
+        with pytest.raises(wasmtime.WasmtimeError):
+            wasmtime.component.Component(made, code)

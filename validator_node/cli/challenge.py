@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from challenges.advice import outcome_advice
+from challenges.artifacts import component_compiler
 from challenges.build import Built, compile_project, write
 from challenges.errors import KitError
 from challenges.project import Language, Project, load_project
@@ -22,6 +23,7 @@ from challenges.runner import Costs, Runner, VectorResult, time_worker
 from challenges.scaffold import new_project
 from challenges.vectors import NOWHERE, Context, save_vector_file
 from protocol.codec import sha256
+from runtime.component_admission import is_component
 from runtime.errors import Fault
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
@@ -40,6 +42,7 @@ class LanguageName(StrEnum):
 
     C = "c"
     ASSEMBLYSCRIPT = "assemblyscript"
+    PYTHON = "python"
 
 
 FolderArgument = Annotated[Path, typer.Argument(help="the challenge's folder")]
@@ -52,7 +55,7 @@ def new(
     into: Annotated[Path, typer.Option(help="where to make the folder")] = Path(),
 ) -> None:
     """Make the folder of a new challenge that builds and passes its vectors at once."""
-    chosen: Language = "c" if language is LanguageName.C else "assemblyscript"
+    chosen: Language = language.value
     with _mistakes():
         project = new_project(into, name, chosen)
     typer.echo(f"made {project.folder}: platform.toml, source/, vectors.json, README.md")
@@ -75,7 +78,8 @@ def build(
             return
         before = project.build.module_sha256
         project = write(project, built)
-    typer.echo(f"{project.module_path}: {len(built.module):,} bytes by {built.toolchain}, twice")
+    how = "twice" if built.builds > 1 else "once: keep the file, another machine makes another one"
+    typer.echo(f"{project.module_path}: {len(built.module):,} bytes by {built.toolchain}, {how}")
     changed = "unchanged" if before == built.sha256 else "pinned in platform.toml"
     typer.echo(f"sha256 {built.sha256} ({changed})")
     if before not in {"", built.sha256}:
@@ -167,28 +171,30 @@ def bench(
         with Runner(project) as runner:
             job, name = _bench_job(runner, payload)
             fuel = runner.evaluate(job).fuel_used
-            rows = {
-                "wasmtime without limits": runner.time_unmetered(job, rounds),
-                "sandbox, in process": runner.time_in_process(job, rounds),
-            }
+            rows = {}
+            if not runner.is_component:  # compiling one without limits takes longer than measuring
+                rows["wasmtime without limits"] = runner.time_unmetered(job, rounds)
+            rows["sandbox, in process"] = runner.time_in_process(job, rounds)
         rows["sandbox, through a worker"] = trio.run(_time_worker, runner.module, job, rounds)
     table = Table("evaluation", title=f"{name}: {len(job.submission):,} bytes, {fuel:,} fuel")
-    for heading in ("median us", "fastest us", "of unmetered"):
+    for heading in ("median us", "fastest us", "of the first"):
         table.add_column(heading, justify="right")
-    base = rows["wasmtime without limits"].median_us
+    base = next(iter(rows.values())).median_us
     for label, cost in rows.items():
         table.add_row(label, *_cells(cost, base))
     Console().print(table)
-    typer.echo(
-        f"{rounds:,} evaluations a row, each a fresh instance of the same module. The first row "
-        "goes through wasmtime-py's public calls, which cost more than the sandbox's own: for "
-        "small work it is no lower bound."
-    )
+    typer.echo(f"{rounds:,} evaluations a row, each in fresh instances of the same module.")
+    if not runner.is_component:
+        typer.echo(
+            "The first row goes through wasmtime-py's public calls, which cost more than the "
+            "sandbox's own: for small work it is no lower bound."
+        )
 
 
 async def _time_worker(module: bytes, job: EvaluationJob, rounds: int) -> Costs:
     modules = {job.module_hash: module}
-    async with open_pool(1, module_source=modules.get) as pool:
+    compiler = component_compiler(modules.get) if is_component(module) else None
+    async with open_pool(1, module_source=modules.get, compiler=compiler) as pool:
         return await time_worker(pool, job, rounds)
 
 
@@ -214,7 +220,8 @@ def _check(project: Project, built: Built) -> None:
             f"{project.spec_path}: build.module_sha256: found {pinned or 'nothing'}; expected "
             f"{built.sha256}, what the sources compile to. Run `challenge build` without --check."
         )
-    typer.echo(f"sha256 {pinned}: two builds gave the pinned module")
+    what = "two builds gave" if built.builds > 1 else "the one build of these sources is"
+    typer.echo(f"sha256 {pinned}: {what} the pinned module")
 
 
 def _warn_if_stale(project: Project) -> None:

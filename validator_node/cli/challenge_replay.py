@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from challenges import examples
+from challenges.artifacts import component_artifact
 from protocol.codec import sha256
 from protocol.records.challenge import Challenge
 from protocol.records.challenge_storage import StorageEntry
@@ -31,9 +32,10 @@ from protocol.records.result import Copy, Disputed, Replicated, Result
 from registry import keys
 from registry.access import read
 from registry.challenge_storage import snapshot
+from runtime.component_admission import is_component
 from runtime.errors import Fault
+from runtime.evaluator import Evaluator
 from runtime.outcome import Outcome
-from runtime.sandbox import Sandbox
 from validator_node.config import load_config, load_genesis
 from validator_node.database_rollback import rollback
 from validator_node.database_tools import DATABASE_FOLDER, SNAPSHOT_FOLDER, folder_bytes, open_store
@@ -179,7 +181,7 @@ def _need_room(state_dir: Path) -> None:
 def _things(challenge: Challenge, own: Mapping[bytes, bytes]) -> list[bytes]:
     """Return the module and the data blobs, from the author's folder or the examples."""
     known = dict(own)
-    for entry in map(examples.load, examples.names()):
+    for entry in map(examples.load, examples.of_network((challenge.challenge_id,))):
         known |= {sha256(thing): thing for thing in (entry.module, *entry.blobs.values())}
     wanted = [challenge.module_hash, *(blob.digest for blob in challenge.policy.data)]
     for digest in wanted:
@@ -204,13 +206,15 @@ def _evaluate(genesis: Genesis, committed: Committed, own: Mapping[bytes, bytes]
         DEADLINE_MS,
     )
     try:
-        with Sandbox() as sandbox:
+        with Evaluator() as sandbox:
             if sandbox.engine_id != genesis.engine_id:
                 typer.echo(
                     f"engine: found {sandbox.engine_id.hex()}, expected {genesis.engine_id.hex()}, "
                     "the network's; every verdict hash will differ",
                     err=True,
                 )
+            if is_component(module):
+                sandbox.load_artifact(component_artifact(module))
             sandbox.load(module)
             for blob in blobs:
                 sandbox.load_blob(blob)

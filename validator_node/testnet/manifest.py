@@ -204,11 +204,12 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        unknown = set(self.challenges) - set(examples.names())
+        known = (*examples.names(), *examples.component_names())
+        unknown = set(self.challenges) - set(known)
         if unknown:
             raise ValueError(
                 f"challenges: no example is called {', '.join(sorted(unknown))}; there are "
-                f"{', '.join(examples.names())}"
+                f"{', '.join(known)}"
             )
         for place, event in enumerate(self.event):
             end = event.at + (getattr(event, "lasts", None) or 0)

@@ -1,0 +1,97 @@
+"""What an evaluation costs: in process, through a worker, and against engines that trust the guest.
+
+Three tables. The ways to run the same module on the same input, taken in turns, so that a busy
+moment of the machine hits all of them; two workers against one; and how long the first evaluation
+of a module takes. Medians, and beside them the fastest, which a busy machine changes least.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import trio
+
+from runtime.pool import open_pool
+from tests.benchmarks.evaluation_pools import print_starts, print_two_against_one, source
+from tests.benchmarks.evaluation_subjects import SUBMISSION, Subject, subjects
+from tests.benchmarks.evaluation_ways import V8, InProcess, Public, Raw, timed_in_pool
+from tests.benchmarks.options import Options
+from tests.benchmarks.tables import machine, print_table, ratio, show
+
+TURNS = 6
+SANDBOX, WORKER = "in process", "worker"
+TARGETS_US = {SANDBOX: 100, WORKER: 150}
+"""For a submission of 1 KiB."""
+COLUMNS = (
+    "one evaluation",
+    "median us",
+    "fastest us",
+    "to in process",
+    "fastest",
+    "times",
+    "target us",
+)
+Took = dict[str, list[int]]
+Way = InProcess | Public | Raw | V8
+
+
+def run(options: Options) -> None:
+    """Measure and print the tables."""
+    parent = options.folder or Path(tempfile.gettempdir())
+    show(f"evaluation: {machine(parent)}")
+    if V8.missing:
+        show(V8.missing)
+    trio.run(print_ways, options.seconds)
+    trio.run(print_two_against_one, options.seconds)
+    trio.run(print_starts, parent)
+    show(machine(parent))
+
+
+async def print_ways(seconds: float) -> None:
+    """Measure every subject in every way."""
+    rows = []
+    for subject in subjects():
+        took = await take_turns(subject, seconds)
+        middle, best = statistics.median(took[SANDBOX]), min(took[SANDBOX])
+        sized = len(subject.job.submission) == len(SUBMISSION)
+        rows += [
+            [
+                f"{subject.name}: {name}",
+                f"{statistics.median(values) / 1000:.1f}",
+                f"{min(values) / 1000:.1f}",
+                ratio(statistics.median(values), middle),
+                ratio(min(values), best),
+                str(len(values)),
+                str(TARGETS_US[name]) if sized and name in TARGETS_US else "",
+            ]
+            for name, values in took.items()
+        ]
+    print_table("The same evaluation in several ways", COLUMNS, rows)
+
+
+async def take_turns(subject: Subject, seconds: float) -> Took:
+    """Return the durations of each way. Ends the benchmark if one gives another output."""
+    ways: dict[str, Way] = {SANDBOX: InProcess(subject)}
+    took: Took = {SANDBOX: [], WORKER: []}
+    part = seconds / TURNS / 2
+    try:
+        if subject.elsewhere:
+            ways |= {"wasmtime-py": Public(subject), "wasmtime, raw": Raw(subject)}
+        if subject.elsewhere and not V8.missing:
+            ways["Node's V8"] = V8(subject)
+        async with open_pool(1, module_source=source(subject)) as pool:
+            expected = (await pool.evaluate(subject.job)).output
+            for name, way in ways.items():
+                if way.answer() != expected:
+                    raise SystemExit(f"{subject.name}: another output by {name}")
+                way.measure(part)  # warms up, not counted
+            for _ in range(TURNS):
+                for name, way in ways.items():
+                    took.setdefault(name, []).extend(way.measure(part))
+                took[WORKER] += await timed_in_pool(part, pool, subject)
+    finally:
+        for way in ways.values():
+            way.close()
+    return took
