@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -39,8 +39,19 @@ class NodeConfig(BaseSettings):
     passphrase_file: Path | None = None
     state_dir: Path
     """Database, journal and logs."""
-    chain_dir: Path
-    """Folder of the embedded chain, shared by the nodes of one machine."""
+    chain_endpoints: tuple[str, ...] = ()
+    """WebSocket addresses of nodes of the chain, the best first; 1 to 16."""
+    chain_genesis_hash: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """Hash of the chain's block 0 in hex; an endpoint of another chain is refused. Empty: the
+    first endpoint that answers decides."""
+    chain_stale_s: float = Field(default=120.0, gt=0)
+    """Seconds without a new final block after which the next endpoint is tried."""
+    chain_hopeless_s: float = Field(default=1800.0, gt=0)
+    """Seconds without a new final block on any endpoint after which the process ends."""
+    chain_dir: Path | None = None
+    """In place of endpoints: folder of the embedded chain, shared by the nodes of one machine."""
+    on_no_weights: Literal["abstain", "last_certified"] = "abstain"
+    """What to submit for an epoch without weights: nothing, or the last certified vector again."""
     listen_host: str = "127.0.0.1"
     listen_port: int = Field(default=0, ge=0, le=65_535)
     metrics_host: str = "127.0.0.1"
@@ -92,6 +103,12 @@ class NodeConfig(BaseSettings):
         if 0 < value < MIN_RETAIN_SLOTS:
             raise ValueError(f"at least {MIN_RETAIN_SLOTS}, or 0 to keep every batch")
         return value
+
+    @model_validator(mode="after")
+    def _one_chain(self) -> Self:
+        if (self.chain_dir is None) == (not self.chain_endpoints):
+            raise ValueError("chain_endpoints or chain_dir: one of the two is needed, and only one")
+        return self
 
     @property
     def retention(self) -> RetentionPolicy:

@@ -24,6 +24,11 @@ def sources_of(node: Node) -> Sources:
         labelled_gauges={
             "jobs_waiting": ("Jobs queued", "challenge", lambda: node.worked.waiting),
             "jobs_running": ("Jobs in hand", "challenge", lambda: node.worked.running),
+            "chain_state": (
+                "1 for the state of the connection to the chain",
+                "state",
+                lambda: {status.health: 1.0} if (status := node.weights.status()) else {},
+            ),
         },
         counters=_counters(node),
         labelled=_labelled(node),
@@ -72,9 +77,17 @@ def _work(node: Node) -> dict[str, Figure]:
             lambda: node.tally.results_epoch,
         ),
         "chain_block": ("Newest chain block seen", lambda: weights.block),
+        "chain_head_age_s": (
+            "Seconds since the newest final block was seen, 0 for the embedded chain",
+            lambda: status.head_age_s if (status := weights.status()) else 0.0,
+        ),
+        "reveals_pending": (
+            "Committed weights that wait for their reveal",
+            lambda: weights.submitter.pending_reveals,
+        ),
         "weights_epoch": (
             "Last epoch whose weights were carried to the chain, -1 for none",
-            lambda: weights.submitted.epoch if weights.submitted else -1,
+            lambda: weights.submitted_epoch,
         ),
     }
 
@@ -154,6 +167,21 @@ def _counters(node: Node) -> dict[str, Figure]:
 def _labelled(node: Node) -> dict[str, Labelled]:
     driver, weights = node.driver, node.weights
     return {
+        "weight_steps": (
+            "Steps of weight submissions that became durable",
+            "stage",
+            lambda: weights.submitter.steps,
+        ),
+        "weight_waits": (
+            "Waits of weight submissions",
+            "cause",
+            lambda: weights.submitter.waits,
+        ),
+        "chain_events": (
+            "What happened to the connection to the chain",
+            "event",
+            lambda: status.counts if (status := weights.status()) else {},
+        ),
         "sync": ("State sync events", "event", lambda: node.follower.counts),
         "refused": ("Submissions refused at intake", "reason", lambda: node.intake.refused),
         "messages_refused": (

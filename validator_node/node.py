@@ -32,12 +32,13 @@ from validator_node.batch_check import Checker
 from validator_node.blobs import BlobFetcher, BlobService, over
 from validator_node.bodies import Bodies
 from validator_node.canary import CanaryService, log_decision
+from validator_node.chain_access import ChainAccess
 from validator_node.config import NodeConfig
 from validator_node.consensus_driver import ConsensusDriver
 from validator_node.discovery.assembly import make_discovery
 from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
-from validator_node.founding import embedded_chain, now_ms
+from validator_node.founding import now_ms
 from validator_node.intake import MAX_MESSAGE_BYTES, Intake
 from validator_node.journal_bridge import open_journal
 from validator_node.key_relay import KeyRelay
@@ -52,6 +53,7 @@ from validator_node.queries import QueryService
 from validator_node.records.assembly import RecordParts
 from validator_node.replica import make_engine, open_store, statement_pool
 from validator_node.speaker import Speaker
+from validator_node.submission_book import SubmissionBook
 from validator_node.sync.download import Downloader
 from validator_node.sync.follower import Follower
 from validator_node.sync.serving import SyncServer
@@ -80,6 +82,7 @@ class Node:
         network: Network,
         modules: Modules,
         records: RecordParts,
+        chain: ChainAccess,
     ) -> None:
         """Open the data and make the services."""
         self.records = records
@@ -109,7 +112,7 @@ class Node:
             engine, self.store, self.journal, self.checker, statements, self.outbox
         )
         self.speaker = self._speaker()
-        self._open_services(pool, modules)
+        self._open_services(pool, modules, chain)
         self.tasks_living = self.banned = 0
         self.worked = pool.stats()
         self.tally = Tally(sum(1 for _ in self.store.tree.items(state_keys.PENDING)))
@@ -118,7 +121,7 @@ class Node:
         self.driver.events.stable += [self.snapshots.on_stable, self.record_service.on_stable]
         self.driver.events.evidence.append(self.record_service.on_evidence)
 
-    def _open_services(self, pool: WorkerPool, modules: Modules) -> None:
+    def _open_services(self, pool: WorkerPool, modules: Modules, chain: ChainAccess) -> None:
         config, genesis, network = self.config, self.genesis, self.network
         self.audit = AuditLog(self.store.database, config.audit_dir)
         self.fetcher = BlobFetcher(over(network), on_lie=self._on_blob_lie)
@@ -151,11 +154,16 @@ class Node:
         )
         self.weights = WeightService(
             self.store,
-            embedded_chain(genesis, config.chain_dir),
+            chain,
             self.speaker,
             self.keys.hotkey,
             self._offer_metagraph,
-            poll_s=genesis.chain.block_time_ms / 2000,
+            SubmissionBook.open(
+                config.state_dir / "submissions",
+                network_id=genesis.network_id,
+                hotkey=self.keys.hotkey.public_key,
+            ),
+            on_no_weights=config.on_no_weights,
         )
         self.key_relay = KeyRelay(self.store, self.discovery.book, self.speaker)
         self.queries = QueryService(self.store, self.intake)

@@ -16,6 +16,7 @@ from runtime.artifact_cache import ArtifactCache, ArtifactFolderError
 from runtime.compiler import Compiler, ModuleSource
 from runtime.engine import engine_id
 from runtime.pool import open_pool
+from validator_node.chain_access import open_chain
 from validator_node.config import NodeConfig, load_genesis
 from validator_node.errors import ConfigError, ResyncNeeded
 from validator_node.founding import load_modules
@@ -78,8 +79,9 @@ async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
                 compiler=compiler,
             ) as pool,
             open_network(network_config) as network,
+            open_chain(config, genesis) as chain,
         ):
-            node = Node(config, genesis, keys, pool, network, modules, records)
+            node = Node(config, genesis, keys, pool, network, modules, records, chain)
             await node.canary.check_active(genesis.challenges)
             with MetricsServer(config.metrics_host, config.metrics_port, sources_of(node)):
                 await node.run()

@@ -7,10 +7,11 @@ Rules:
    which computes the weights: nobody proposes them, everybody derives them.
 2. A vector is submitted only once the state root that contains it is named by a decided batch, that
    is W slots after the epoch was closed. Each mechanism has one.
-3. An empty vector is never submitted and never replaced by anything: it raises an alert. So does
-   the end of this hotkey's registration; a node whose hotkey was never registered only watches.
+3. An empty vector is never submitted: it raises an alert, and is replaced by the last certified one
+   only if the operator wants that. The end of this hotkey's registration raises an alert, too; a
+   node whose hotkey was never registered only watches.
 4. Only the newest closed epoch is submitted; a newer one supersedes a submission that still waits.
-   Restarting is safe, because the submitter reads the chain before it writes.
+   Restarting is safe: what was attempted is on the disk (`chain.submitter_epoch`).
 5. Trouble with the chain is counted and tried again; it never stops the node.
 6. A set that stays because too few could follow it, a challenge that pays nobody, a masked hotkey
    and weights that only fill the chain's least length are counted and logged once an epoch.
@@ -20,39 +21,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 import trio
 
 from chain.errors import ChainError
-from chain.interface import Block, Chain, EpochStatus, HotkeySigner, WeightVector
+from chain.interface import Block, EpochStatus, HotkeySigner
 from chain.metagraph import epoch_metagraph
-from chain.submitter import Outcome, ReadBack, WeightSubmitter
-from protocol.codec import digest_of
+from chain.submission_state import SubmissionKeeper
+from chain.submitter import WeightSubmitter
+from chain.submitter_epoch import Alert, Certified, EpochOrder, EpochSubmitter, OnNoWeights
+from protocol.codec import decode, digest_of
+from protocol.records.genesis import Neuron
 from protocol.records.metagraph import EpochMetagraph, MetagraphFormError
 from protocol.records.statement import Observation
 from protocol.records.weights import EpochWeights
+from registry import keys as state_keys
 from registry.access import neuron
-from registry.election import electorate
+from validator_node.chain_access import ChainAccess
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 
-CALL_DEADLINE_S = 10.0
+LOOK_DEADLINE_S = 60.0
+STAGGER_SHARE = 8
+"""The submitters are spread over the first eighth of a tempo."""
 MAX_EPOCHS_BEHIND = 100_000
 READ_AGAIN_AFTER = 10
 """Looks at the chain after which a metagraph that is not agreed on is read again."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What became of one epoch's vector of one mechanism."""
-
-    epoch: int
-    mechanism: int
-    outcome: Outcome
 
 
 class WeightService:
@@ -61,30 +58,45 @@ class WeightService:
     def __init__(
         self,
         store: Store,
-        chain: Chain,
+        access: ChainAccess,
         speaker: Speaker,
         signer: HotkeySigner,
         offer: Callable[[EpochMetagraph], None],
+        book: SubmissionKeeper,
         *,
-        poll_s: float,
+        on_no_weights: OnNoWeights = "abstain",
     ) -> None:
         """`offer` takes the metagraph of the next epoch, for the batches."""
         self._store = store
-        self._chain = chain
+        self._chain = access.chain
+        self.status = access.status
         self._speaker = speaker
         self._signer = signer
         self._offer = offer
         self._read: EpochMetagraph | None = None
         self._looks = 0
         self._registered = self._is_registered()
-        self._poll_s = poll_s
-        self._submitter = WeightSubmitter(poll_s=poll_s)
+        self._poll_s = access.poll_s
+        self._version_key = 0
+        self.alerts: Counter[str] = Counter()
+        self.submitter = EpochSubmitter(
+            access.chain,
+            signer,
+            book,
+            WeightSubmitter(
+                poll_s=access.poll_s,
+                stagger_window=store.genesis.chain.tempo // STAGGER_SHARE,
+                landing_blocks=access.landing_blocks,
+            ),
+            on_no_weights=on_no_weights,
+            on_alert=self._on_alert,
+        )
         self._closed: EpochWeights | None = None
         self._closed_at_height = 0
         self._newer = trio.Event()
         self.block = 0
-        self.submitted: Submission | None = None
-        self.alerts: Counter[str] = Counter()
+        self.submitted_epoch = -1
+        """The last epoch whose vectors were all carried to the chain, or refused by name."""
 
     def on_closed(self, weights: EpochWeights, height: int) -> None:
         """Take the weights of an epoch that the batch at `height` closed."""
@@ -106,13 +118,14 @@ class WeightService:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
             nursery.start_soon(self._submit_all)
+            nursery.start_soon(self.submitter.watch_reveals)
 
     # --- watching ----------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         while True:
             try:
-                with trio.fail_after(CALL_DEADLINE_S):
+                with trio.fail_after(LOOK_DEADLINE_S):
                     await self._look()
             except (ChainError, trio.TooSlowError) as error:
                 self.alerts["chain_unreachable"] += 1
@@ -147,6 +160,7 @@ class WeightService:
         stale = known is None or known.epoch != status.epoch or known.block != status.first_block
         if known is None or stale or self._looks % READ_AGAIN_AFTER == 0:
             read = await self._chain.metagraph(status.first_block)
+            self._version_key = read.rules.version_key
             known = self._read = epoch_metagraph(read, status.epoch)
         return known
 
@@ -179,75 +193,60 @@ class WeightService:
 
     async def _submit_epoch(self, weights: EpochWeights) -> None:
         """Submit each mechanism's vector, unless this hotkey is no neuron (rule 3)."""
-        self._tell(weights)
         if not self._is_registered():
             if self._registered:
                 self.alerts["not_registered"] += 1
                 log.error("this hotkey is not registered any more: no weights are submitted")
             return
         self._registered = True
-        for one in weights.mechanisms:
-            vector = tuple((entry.uid, entry.weight) for entry in one.vector)
-            if vector and self._is_newest(weights.epoch):
-                await self._submit(weights, one.mechanism, vector)
-            elif not vector:
-                self.alerts["no_weights"] += 1
-                log.error(
-                    "epoch without weights, nothing is submitted",
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_superseded, weights.epoch, nursery.cancel_scope)
+            await self.submitter.settle(self._order(weights))
+            self.submitted_epoch = weights.epoch
+            nursery.cancel_scope.cancel()
+        for mechanism, outcome in self.submitter.outcomes.items():
+            if outcome[0] == weights.epoch:
+                log.info(
+                    "weights carried to the chain",
                     epoch=weights.epoch,
-                    mechanism=one.mechanism,
-                    reason=one.reason,
+                    mechanism=mechanism,
+                    outcome=str(outcome[1]),
                 )
 
-    def _tell(self, weights: EpochWeights) -> None:
-        """Say what is unusual about an epoch's weights; nothing of it is silent (rule 6)."""
-        now = electorate(self._store.tree.view())
-        if now is not None and now.reason:
-            self.alerts[f"set_kept_{now.reason}"] += 1
-            log.warning("the validator set stays as it is", reason=now.reason)
-        for share in weights.shares:
-            if share.reason:
-                self.alerts[f"unpaid_{share.reason}"] += 1
-                log.warning(
-                    "a challenge pays nobody, the others of its mechanism pay more",
-                    epoch=weights.epoch,
-                    challenge=share.challenge_id,
-                    reason=share.reason,
-                )
-        for one in weights.masked:
-            self.alerts[f"masked_{one.reason}"] += 1
-            log.info("masked", epoch=weights.epoch, uid=one.uid, reason=one.reason)
-        padded = [one.padded for one in weights.mechanisms if one.padded]
-        if padded:
-            self.alerts["padded"] += 1
-            log.warning("weights filled up to the chain's least length", uids=padded)
+    def _order(self, weights: EpochWeights) -> EpochOrder:
+        neurons = self._store.tree.view().items(state_keys.NEURON)
+        holder = {one.uid: one.hotkey for one in (decode(Neuron, data) for _, data in neurons)}
+        vectors = []
+        for one in weights.mechanisms:
+            vector = tuple((entry.uid, entry.weight) for entry in one.vector)
+            # The uids are of the metagraph that ended the epoch, which the state has since then.
+            holders = tuple(holder[uid] for uid, _ in vector if uid in holder)
+            known = holders if len(holders) == len(vector) else ()
+            vectors.append(Certified(one.mechanism, vector, known))
+        return EpochOrder(
+            epoch=weights.epoch,
+            since_block=weights.block,
+            vectors=tuple(vectors),
+            seed=digest_of(weights),
+            version_key=self._version_key,
+        )
+
+    def _on_alert(self, alert: Alert) -> None:
+        self.alerts[alert.name] += 1
+        log.error(
+            "weights",
+            alert=alert.name.value,
+            epoch=alert.epoch,
+            mechanism=alert.mechanism,
+            code=None if alert.code is None else alert.code.value,
+            reason=alert.reason,
+            advice=alert.advice,
+        )
 
     def _is_newest(self, epoch: int) -> bool:
         return self._closed is not None and self._closed.epoch == epoch
 
-    async def _submit(self, weights: EpochWeights, mechanism: int, vector: WeightVector) -> None:
-        outcome: Outcome | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._cancel_when_superseded, weights.epoch, nursery.cancel_scope)
-            outcome = await self._submitter.submit(
-                self._chain,
-                self._signer,
-                vector,
-                mechanism=mechanism,
-                since_block=weights.block,
-            )
-            self.submitted = Submission(weights.epoch, mechanism, outcome)
-            nursery.cancel_scope.cancel()
-        where = {"epoch": weights.epoch, "mechanism": mechanism}
-        if isinstance(outcome, ReadBack):
-            log.info("weights read back from the chain", **where, vector=vector)
-        else:
-            self.alerts["weights_not_seen"] += 1
-            log.error("weights not seen on the chain", **where, outcome=str(outcome))
-
     async def _cancel_when_superseded(self, epoch: int, scope: trio.CancelScope) -> None:
         while self._is_newest(epoch):
             await self._newer.wait()
-        self.alerts["superseded"] += 1
-        log.error("weights superseded before they were submitted", epoch=epoch)
-        scope.cancel()
+        scope.cancel()  # the newer epoch's submission says so, if this one was not sent

@@ -120,10 +120,11 @@ def main() -> None:
         if isinstance(error, KeyboardInterrupt):
             sys.exit(130)
         if not isinstance(error, NodeError):
+            from chain.watchdog import ChainLostError
             from storage.errors import StorageError
             from validator_node.network.errors import NetworkError
 
-            if not isinstance(error, NetworkError | StorageError):
+            if not isinstance(error, NetworkError | StorageError | ChainLostError):
                 raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

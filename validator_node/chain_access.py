@@ -1,0 +1,67 @@
+"""The way to the chain: the embedded one of a test network, or nodes of a live one by the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chain.interface import Chain
+from protocol.records.genesis import Genesis
+from validator_node.config import NodeConfig
+from validator_node.errors import ConfigError
+from validator_node.founding import embedded_chain
+
+if TYPE_CHECKING:
+    from chain.bittensor import ChainStatus
+
+EMBEDDED_LANDING_BLOCKS = 2
+MARGIN_BLOCKS = 16
+LONGEST_POLL_S = 6.0
+
+
+@dataclass(frozen=True)
+class ChainAccess:
+    """A chain, and what a user of it has to know.
+
+    `poll_s` is how often it is worth looking; a call that was sent can land within
+    `landing_blocks`. `status` returns how the connection is, None for a chain without one.
+    """
+
+    chain: Chain
+    poll_s: float
+    landing_blocks: int = EMBEDDED_LANDING_BLOCKS
+    status: Callable[[], ChainStatus | None] = lambda: None
+
+
+@asynccontextmanager
+async def open_chain(config: NodeConfig, genesis: Genesis) -> AsyncIterator[ChainAccess]:
+    """Give access to the chain of the configuration while the block lasts.
+
+    No endpoint needs to answer at the start. Raises `ConfigError`; and `ChainLostError`, from
+    within the block, when the connection is given up: the process should end and be restarted.
+    """
+    half_block_s = genesis.chain.block_time_ms / 2000
+    if config.chain_dir is not None:
+        yield ChainAccess(embedded_chain(genesis, config.chain_dir), half_block_s)
+        return
+    from chain.bittensor import SdkMissingError, Settings, open_bittensor
+    from chain.bittensor.writes import CALL_LIFE_BLOCKS
+    from chain.watchdog import Limits
+
+    poll_s = min(half_block_s, LONGEST_POLL_S)
+    async with AsyncExitStack() as stack:
+        try:
+            limits = Limits(stale_s=config.chain_stale_s, hopeless_s=config.chain_hopeless_s)
+            opened = open_bittensor(
+                config.chain_endpoints,
+                genesis.chain.netuid,
+                cache_dir=config.state_dir / "chain-cache",
+                genesis_hash=bytes.fromhex(config.chain_genesis_hash) or None,
+                settings=Settings(limits=limits, poll_s=poll_s),
+            )
+            chain = await stack.enter_async_context(opened)
+        except (ValueError, SdkMissingError) as error:
+            raise ConfigError(f"chain_endpoints: {error}") from error
+        yield ChainAccess(chain, poll_s, CALL_LIFE_BLOCKS + MARGIN_BLOCKS, chain.status)
