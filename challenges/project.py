@@ -86,6 +86,22 @@ class Project:
         folder = self.folder / "data"
         return sorted(p for p in folder.glob("*") if p.suffix in {".txt", ".csv"})
 
+    def blobs(self) -> dict[str, bytes]:
+        """Return what ``policy.data_keys`` names, from ``data/blobs``. Raises `MistakeError`."""
+        found = {}
+        for key in self.spec.policy.data_keys:
+            path = self.folder / "data" / "blobs" / key
+            try:
+                found[key] = path.read_bytes()
+            except OSError as error:
+                raise MistakeError(
+                    path,
+                    error.strerror or str(error),
+                    f"the data blob {key!r} of policy.data_keys",
+                    "Put the file there, or take the key out of platform.toml.",
+                ) from None
+        return found
+
     def module(self) -> bytes:
         """Return the built module. Raises `MistakeError` unless it is the pinned one."""
         try:

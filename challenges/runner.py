@@ -59,12 +59,16 @@ class Runner:
         """Raise `MistakeError` when the module is not the pinned one or is not admissible."""
         self.project = project
         self.module = project.module()
-        self.record = challenge_record(project.spec, sha256(self.module))
+        blobs = project.blobs()
+        # No evaluation depends on the vectors, which may still have to be written.
+        self.record = challenge_record(project.spec, sha256(self.module), blobs, vectors=b"")
         self._jobs = 0
         self._sandbox = Sandbox()
         try:
             self.summary = self._admit()
             self._sandbox.load(self.module)
+            for blob in blobs.values():
+                self._sandbox.load_blob(blob)
         except BaseException:
             self._sandbox.close()
             raise

@@ -31,7 +31,7 @@ class RegistryContent(Record):
     sequence: Annotated[int, Meta(ge=1, le=0x7FFF_FFFF_FFFF_FFFF)]
     """One more than the last committed change's."""
     challenge: Challenge
-    """The version that becomes active. Emission 0 retires the challenge."""
+    """The version that becomes a candidate. Emission 0 retires the challenge, at once."""
 
 
 class RegistryChange(Record, tag="registry"):

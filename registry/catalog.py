@@ -8,6 +8,7 @@ from protocol.view import View
 from registry import keys
 from registry.access import read, write
 from registry.election import write_electorate
+from registry.lifecycle import propose
 
 
 def write_genesis(view: View, genesis: Genesis) -> None:
@@ -22,8 +23,8 @@ def write_genesis(view: View, genesis: Genesis) -> None:
         write(view, keys.CHALLENGE + challenge.challenge_id.encode(), challenge)
 
 
-def apply_registry_change(view: View, change: RegistryChange) -> str | None:
-    """Make the owner's challenge version active; return why not, or None.
+def apply_registry_change(view: View, change: RegistryChange, seq: int) -> str | None:
+    """Take in the owner's challenge version in slot `seq`; return why not, or None.
 
     The signature was checked as part of the batch's validity; here only the state decides.
     """
@@ -32,8 +33,7 @@ def apply_registry_change(view: View, change: RegistryChange) -> str | None:
         return "not_owner"
     if change.content.sequence != mark.sequence + 1:
         return "sequence"
-    challenge = change.content.challenge
-    write(view, keys.CHALLENGE + challenge.challenge_id.encode(), challenge)
+    propose(view, change.content.challenge, seq)
     write(
         view, keys.REGISTRY, keys.RegistryMark(owner=mark.owner, sequence=change.content.sequence)
     )

@@ -21,14 +21,27 @@
 | `content/` sha256(challenge id, body hash) | `Content`: who submitted this body first |
 | `best/` epoch (8) challenge id `/` hotkey | `Best`: the best settled score |
 | `weights/` epoch (8) | `EpochWeights` |
+| `writes/` submission id, writes hash | `Written`: what verdicts on it would store |
+| `stored/` challenge id `/` length (1) key seq (8) | a version of a challenge's value |
+| `stored-size/` challenge id | `Held`: how much its storage holds |
+| `candidate/` id | `Candidate`: a version that waits for the validators' reports |
+| `canary-deadline/` seq (8) id | empty: when it is refused |
+| `decision/` id | `Decision`: what became of the last candidate, and who reported what |
+| `stale/` seq (8) challenge id `/` key | empty: versions to drop in that slot |
 
 Integers in keys are big-endian, so that key order is numeric order.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from protocol.codec import U16, U32, U64, Digest, PublicKey, Record, sha256
-from protocol.records.challenge import EvaluationContext
+from protocol.records.canary import MAX_FAILURE_CHARS
+from protocol.records.challenge import Challenge, EvaluationContext
+from protocol.records.challenge_storage import Writes
 from protocol.records.statement import Observation, VerdictItem
 from protocol.records.submission import Submission
 from protocol.records.validators import ValidatorSet
@@ -51,6 +64,13 @@ DEADLINE = b"deadline/"
 RESULT = b"result/"
 CONTENT = b"content/"
 BEST = b"best/"
+WRITES = b"writes/"
+STORED = b"stored/"
+STORED_SIZE = b"stored-size/"
+STALE = b"stale/"
+CANDIDATE = b"candidate/"
+CANARY_DEADLINE = b"canary-deadline/"
+DECISION = b"decision/"
 
 
 class Progress(Record):
@@ -119,10 +139,20 @@ class Bound(Record):
 
 
 class Stated(Record):
-    """A verdict with the hotkey of the validator that stated it: indices change with the epoch."""
+    """A verdict with the hotkey of the validator that stated it: indices change with the epoch.
+
+    The verdict's writes are left out: `Written` holds them, under their hash.
+    """
 
     hotkey: PublicKey
     verdict: VerdictItem
+    writes_hash: Digest
+
+
+class Written(Record):
+    """Writes that at least one verdict of a pending submission states."""
+
+    writes: Writes
 
 
 class Pending(Record):
@@ -153,6 +183,30 @@ class Best(Record):
     """The uid under which the submission was admitted."""
 
 
+class Report(Record):
+    """What a validator found when it ran a candidate's vectors."""
+
+    hotkey: PublicKey
+    results: Digest
+    failure: Annotated[str, Meta(max_length=MAX_FAILURE_CHARS)]
+
+
+class Candidate(Record):
+    """A challenge version that is not active yet, proposed in slot `seq`."""
+
+    challenge: Challenge
+    seq: U64
+    reports: tuple[Report, ...]
+
+
+class Decision(Record):
+    """What became of a candidate; `reason` says why it was refused, empty if it is active."""
+
+    version: U32
+    reason: str
+    reports: tuple[Report, ...]
+
+
 def u16(value: int) -> bytes:
     """Return a two-byte key part."""
     return value.to_bytes(2, "big")
@@ -166,6 +220,16 @@ def u64(value: int) -> bytes:
 def content_key(challenge_id: str, body_hash: bytes) -> bytes:
     """Return the key under which a body's first submitter stands."""
     return CONTENT + sha256(challenge_id.encode(), b"\0", body_hash)
+
+
+def storage_prefix(challenge_id: str) -> bytes:
+    """Return what the keys of a challenge's storage begin with: no id contains a slash."""
+    return STORED + challenge_id.encode() + b"/"
+
+
+def storage_key(challenge_id: str, key: bytes) -> bytes:
+    """Return what the versions of a key of a challenge's storage begin with."""
+    return storage_prefix(challenge_id) + bytes((len(key),)) + key
 
 
 def best_key(epoch: int, challenge_id: str, hotkey: bytes) -> bytes:

@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
+from protocol.records.challenge_storage import MAX_WRITTEN_BYTES
 from registry.errors import SpecError
 
 #: Functions a module may import from the namespace ``platform``.
@@ -39,7 +40,6 @@ MAX_FUEL = 100_000_000_000  # above it, no validator would finish before its loc
 MAX_MEMORY_PAGES = 1024  # 64 MiB, the engine's limit
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # copied in or out of the sandbox in one piece
 MAX_LOG_LINES = 1000
-MAX_STORAGE_BYTES = 1024 * 1024
 MAX_EMISSION_PARTS = 1_000_000
 MAX_PARAMS = 64
 MAX_PARAM_CHARACTERS = 1024
@@ -89,7 +89,7 @@ class Policy(_Model):
         max_output_bytes: the encoded output.
         max_log_lines: calls of ``platform.log``.
         host_functions: the functions the module may import; empty allows none.
-        data_keys: the data blobs ``data_get`` may read.
+        data_keys: the data blobs ``data_get`` may read, files of ``data/blobs``.
         storage_bytes: what ``storage_put`` may write in one evaluation.
     """
 
@@ -104,7 +104,21 @@ class Policy(_Model):
     data_keys: Annotated[
         tuple[Identifier, ...], Field(strict=False, max_length=64), AfterValidator(_distinct)
     ] = ()
-    storage_bytes: int = Field(default=0, ge=0, le=MAX_STORAGE_BYTES)
+    storage_bytes: int = Field(default=0, ge=0, le=MAX_WRITTEN_BYTES)
+
+
+class Build(_Model):
+    """How the module was built; ``validator-node challenge build`` writes what is empty at first.
+
+    Attributes:
+        language: of the source.
+        toolchain: the compiler and its version.
+        module_sha256: what the build made.
+    """
+
+    language: str = Field(min_length=1, max_length=32)
+    toolchain: str = Field(default="", max_length=200)
+    module_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
 
 class ChallengeSpec(_Model):
@@ -119,6 +133,7 @@ class ChallengeSpec(_Model):
             the sum of all active challenges' parts.
         policy: the limits of one evaluation.
         params: constants handed to the module with every submission (read-only).
+        build: how the module beside the file was made; nothing on the network depends on it.
     """
 
     id: Identifier
@@ -128,6 +143,7 @@ class ChallengeSpec(_Model):
     emission: int = Field(ge=0, le=MAX_EMISSION_PARTS)
     policy: Policy
     params: Mapping[Identifier, ParamValue] = Field(default_factory=dict, max_length=MAX_PARAMS)
+    build: Build | None = None
 
 
 def _first(path: Path, error: ValidationError) -> SpecError:

@@ -12,7 +12,9 @@ Rules (consensus.md 15, 16):
    a second time in one epoch, is a *copy* and earns nothing.
 4. Within an epoch a miner's score in a challenge is its best settled one. A result counts in the
    epoch in which it is settled.
-5. What does not apply changes nothing and is returned as a no-op with a reason.
+5. A verdict's writes are part of what a quorum agrees on, and reach the challenge's storage when
+   it settles (`registry.challenge_storage`).
+6. What does not apply changes nothing and is returned as a no-op with a reason.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from consensus.validators import Voters
-from protocol.codec import decode
+from protocol.codec import ZERO_DIGEST, decode
 from protocol.envelope import seed_of
 from protocol.records.challenge import Challenge, EvaluationContext
+from protocol.records.challenge_storage import are_well_formed, writes_hash
 from protocol.records.result import Copy, Disputed, Replicated, Result
 from protocol.records.statement import VerdictItem
 from protocol.records.submission import SignedSubmission, Submission
 from protocol.view import View
-from registry import keys
+from registry import challenge_storage, keys
 from registry.access import challenge as find_challenge
 from registry.access import current_epoch, neuron, read, write
 
@@ -59,6 +62,8 @@ class Ended:
     """A submission has its result."""
 
     result: Result
+    writes_refused: str | None = None
+    """Why what it would have stored was not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +150,10 @@ def state_verdict(
     hotkey = voters.members[signer].hotkey
     if any(stated.hotkey == hotkey for stated in pending.stated):
         return NoOp("second_verdict", submission_id)
-    stated = (*pending.stated, keys.Stated(hotkey=hotkey, verdict=verdict))
-    basis = _basis(voters, stated)
+    if not are_well_formed(verdict.writes):
+        return NoOp("malformed_writes", submission_id)
+    stated = (*pending.stated, _stated(view, hotkey, verdict))
+    basis, agreed_writes = _basis(voters, stated)
     if basis is None:
         replaced = keys.Pending(
             submission=pending.submission,
@@ -158,12 +165,39 @@ def state_verdict(
         )
         write(view, keys.PENDING + submission_id, replaced)
         return None
-    return _end(view, slot, submission_id, pending, basis)
+    written = read(view, keys.Written, keys.WRITES + submission_id + agreed_writes)
+    ended = _end(view, slot, submission_id, pending, basis)
+    if written is None:
+        return ended
+    refused = challenge_storage.apply(
+        view, ended.result.challenge_id, slot.seq, written.writes, slot.dispute_after
+    )
+    return Ended(ended.result, refused)
 
 
-def _basis(voters: Voters, stated: tuple[keys.Stated, ...]) -> Replicated | Disputed | None:
-    """Return what the verdicts come to by the weights of the current set, or None while open."""
-    backers: defaultdict[tuple[bytes, str, int], set[int]] = defaultdict(set)
+def _stated(view: View, hotkey: bytes, verdict: VerdictItem) -> keys.Stated:
+    """Return what is kept of a verdict; its writes are kept once for all that agree."""
+    digest = writes_hash(verdict.writes)
+    if verdict.writes:
+        kept = keys.WRITES + verdict.submission_id + digest
+        write(view, kept, keys.Written(writes=verdict.writes))
+    bare = VerdictItem(
+        submission_id=verdict.submission_id,
+        verdict_hash=verdict.verdict_hash,
+        outcome_class=verdict.outcome_class,
+        score=verdict.score,
+    )
+    return keys.Stated(hotkey=hotkey, verdict=bare, writes_hash=digest)
+
+
+def _basis(
+    voters: Voters, stated: tuple[keys.Stated, ...]
+) -> tuple[Replicated | Disputed | None, bytes]:
+    """Return what the verdicts come to by the weights of the current set, or None while open.
+
+    With it the hash of the writes that were agreed on; 32 zero bytes for none.
+    """
+    backers: defaultdict[tuple[bytes, str, int, bytes], set[int]] = defaultdict(set)
     index_of = {member.hotkey: index for index, member in enumerate(voters.members)}
     spoken = set()
     for entry in stated:
@@ -171,22 +205,23 @@ def _basis(voters: Voters, stated: tuple[keys.Stated, ...]) -> Replicated | Disp
         if index is None:
             continue  # it has left the set since
         verdict = entry.verdict
-        choice = (verdict.verdict_hash, verdict.outcome_class, verdict.score)
+        choice = (verdict.verdict_hash, verdict.outcome_class, verdict.score, entry.writes_hash)
         backers[choice].add(index)
         spoken.add(index)
-    for (verdict_hash, outcome_class, score), signers in backers.items():
+    for (verdict_hash, outcome_class, score, writes), signers in backers.items():
         if voters.is_quorum(signers):
-            return Replicated(verdict_hash=verdict_hash, outcome_class=outcome_class, score=score)
+            agreed = Replicated(verdict_hash=verdict_hash, outcome_class=outcome_class, score=score)
+            return agreed, writes
     silent = set(range(len(voters))) - spoken
     if voters.is_quorum(silent) or any(
         voters.is_quorum(signers | silent) for signers in backers.values()
     ):
-        return None
-    return Disputed(reason="split")
+        return None, ZERO_DIGEST
+    return Disputed(reason="split"), ZERO_DIGEST
 
 
 def expire(view: View, slot: SlotContext) -> list[Event]:
-    """Dispute what has waited `dispute_after` slots (rule 2)."""
+    """Dispute what has waited `dispute_after` slots (rule 2), and drop stale storage."""
     due = []
     for key, _ in view.items(keys.DEADLINE):
         if key[len(keys.DEADLINE) : len(keys.DEADLINE) + 8] > keys.u64(slot.seq):
@@ -199,6 +234,7 @@ def expire(view: View, slot: SlotContext) -> list[Event]:
         if pending is not None:
             disputed = Disputed(reason="timeout")
             events.append(_end(view, slot, submission_id, pending, disputed))
+    challenge_storage.drop_stale(view, slot.seq, slot.dispute_after)
     return events
 
 
@@ -222,6 +258,8 @@ def _end(
         basis=basis,
     )
     view.delete(keys.PENDING + submission_id)
+    for row, _ in list(view.items(keys.WRITES + submission_id)):
+        view.delete(row)
     view.delete(_deadline_key(pending.admitted_seq + slot.dispute_after, submission_id))
     write(view, keys.RESULT + submission_id, result)
     if isinstance(basis, Replicated):

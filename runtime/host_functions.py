@@ -30,9 +30,10 @@ from typing import Any
 import wasmtime
 
 from protocol.records.challenge import EvaluationContext, RuntimePolicy
+from protocol.records.challenge_storage import MAX_KEY_BYTES
 from runtime import native
 from runtime.errors import Fault, FaultReason
-from runtime.guest_storage import MAX_KEY_BYTES, GuestStorage
+from runtime.guest_storage import GuestStorage
 from runtime.wasm_reader import I32, I64, FuncType
 
 NAMESPACE = "platform"
@@ -87,7 +88,7 @@ class HostFunctions:
         """What policy limit a call broke; the evaluation is `host_limit`."""
         self.failure: BaseException | None = None
         """An exception of our own code; the evaluation is a fault."""
-        self.storage = GuestStorage("")
+        self.storage = GuestStorage()
         """What the evaluation may read, and has written; set before it begins."""
         self.calls: Counter[str] = Counter()
         """Calls by name, charged or not."""

@@ -18,28 +18,8 @@ from msgspec import Meta
 
 from protocol.codec import U32, U64, Digest, Name, PublicKey, Record
 from protocol.records.challenge import EvaluationContext, RuntimePolicy
+from protocol.records.challenge_storage import MAX_STORED_ENTRIES, StorageEntry
 from runtime.errors import Fault, FaultReason
-from runtime.guest_storage import MAX_KEY_BYTES, MAX_VALUE_BYTES
-
-MAX_DATA_BLOBS = 64
-MAX_SNAPSHOT_ENTRIES = 1_024
-
-StorageKey = Annotated[bytes, Meta(min_length=1, max_length=MAX_KEY_BYTES)]
-
-
-class DataBlob(Record):
-    """A blob that belongs to the challenge: what the guest calls it, and what it is."""
-
-    key: StorageKey
-    digest: Digest
-
-
-class StorageEntry(Record):
-    """One entry of the challenge's own storage, as it stood when the submission was admitted."""
-
-    key: StorageKey
-    """Without the challenge's prefix."""
-    value: Annotated[bytes, Meta(min_length=1, max_length=MAX_VALUE_BYTES)]
 
 
 class EvaluationJob(Record):
@@ -58,9 +38,8 @@ class EvaluationJob(Record):
     context: EvaluationContext
     deadline_ms: Annotated[int, Meta(ge=1, le=3_600_000)]
     """Wall-clock time the guest may run before this validator abstains."""
-    data: Annotated[tuple[DataBlob, ...], Meta(max_length=MAX_DATA_BLOBS)] = ()
-    storage: Annotated[tuple[StorageEntry, ...], Meta(max_length=MAX_SNAPSHOT_ENTRIES)] = ()
-    """The challenge's whole snapshot."""
+    storage: Annotated[tuple[StorageEntry, ...], Meta(max_length=MAX_STORED_ENTRIES)] = ()
+    """The challenge's storage as it stood when the submission was admitted."""
 
 
 class _ChallengeInput(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ Byte layout of the verdict hash, the SHA-256 of:
     32  policy hash
      1  length of the class name, then the name in ASCII
      4  length of the output, big endian, then the output (empty unless the class is `ok`)
-    32  writes hash (`runtime.guest_storage`; 32 zero bytes: nothing was written)
+    32  writes hash (`protocol.records.challenge_storage`; 32 zero bytes: nothing was written)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from msgspec import Meta
 
 from protocol.codec import ZERO_DIGEST, sha256
 from protocol.records.challenge import MAX_SCORE
-from runtime.guest_storage import Writes
+from protocol.records.challenge_storage import Writes
 
 VERDICT_TAG = b"platform/verdict/v1\x00"
 NO_WRITES = ZERO_DIGEST
@@ -97,7 +97,7 @@ class Outcome:
     log: tuple[str, ...]
     """Lines the guest logged, cut to the host's limits; never hashed."""
     writes: Writes = ()
-    """What the guest stored, under full keys; empty unless the class is `ok`."""
+    """What the guest stored; empty unless the class is `ok`."""
     host_calls: tuple[tuple[str, int], ...] = ()
     """Host functions called, and how often, by name; never hashed."""
 

@@ -28,13 +28,14 @@ import wasmtime
 
 from protocol.codec import sha256
 from protocol.records.challenge import EvaluationContext, RuntimePolicy
+from protocol.records.challenge_storage import Writes, writes_hash
 from runtime import native
 from runtime.admission import ModuleSummary, check_policy
 from runtime.artifact import Artifact, build
 from runtime.engine import engine_id, host_limits_error, new_engine
 from runtime.errors import AdmissionError, Fault, FaultReason
 from runtime.guest import Guest, Trapped
-from runtime.guest_storage import GuestStorage, Writes, writes_hash
+from runtime.guest_storage import GuestStorage
 from runtime.host_functions import HostFunctions
 from runtime.job import EvaluationJob, guest_input
 from runtime.outcome import (
@@ -149,7 +150,7 @@ class Sandbox:
 
     def missing_blobs(self, job: EvaluationJob) -> list[bytes]:
         """Return the digests of the job's data that `load_blob` has still to bring."""
-        return [blob.digest for blob in job.data if blob.digest not in self._blobs]
+        return [blob.digest for blob in job.policy.data if blob.digest not in self._blobs]
 
     def load_blob(self, body: bytes) -> bytes:
         """Keep a data blob and return its SHA-256; the oldest go beyond `MAX_BLOB_BYTES`."""
@@ -173,7 +174,7 @@ class Sandbox:
         assert loaded.prepared is not None
         world = EvaluationContext(epoch=0, height=0, time_ms=0, seed=bytes(32))
         with self._lock, self._guest(policy, world, CHECK_DEADLINE_MS) as guest:
-            self._host.storage = GuestStorage("")
+            self._host.storage = GuestStorage()
             try:
                 guest.start(native.address(loaded.prepared.ptr()))
             except Trapped as trapped:
@@ -222,16 +223,16 @@ class Sandbox:
 
     def _storage(self, job: EvaluationJob) -> GuestStorage:
         data = {}
-        for blob in job.data:
+        for blob in job.policy.data:
             body = self._blobs.get(blob.digest)
             if body is None:
                 raise Fault(FaultReason.MODULE_MISSING, f"data blob {blob.digest.hex()}")
             self._blobs.move_to_end(blob.digest)
             data[blob.key] = body
         snapshot = {entry.key: entry.value for entry in job.storage}
-        if len(data) != len(job.data) or len(snapshot) != len(job.storage):
+        if len(data) != len(job.policy.data) or len(snapshot) != len(job.storage):
             raise Fault(FaultReason.BAD_JOB, "two data blobs or storage entries of one key")
-        return GuestStorage(job.challenge_id, data, snapshot)
+        return GuestStorage(job.policy.storage_bytes, data, snapshot)
 
     def _guest(self, policy: RuntimePolicy, world: EvaluationContext, deadline_ms: int) -> Guest:
         # one tick more: the first may come at once

@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from protocol.errors import ProtocolError
+from protocol.records.challenge import MAX_DATA_BLOBS
 from runtime import wire
 from runtime.errors import Fault, FaultReason
-from runtime.job import MAX_DATA_BLOBS, EvaluationJob
+from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
 from runtime.worker_process import WorkerLost, WorkerProcess
 

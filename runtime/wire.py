@@ -18,9 +18,9 @@ from msgspec import Meta
 
 from protocol.codec import U64, Digest, Record, decode, encode
 from protocol.records.challenge import MAX_SCORE
+from protocol.records.challenge_storage import Writes
 from runtime.artifact import MAX_ARTIFACT_BYTES, Artifact
 from runtime.errors import FaultReason
-from runtime.guest_storage import Writes
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome, OutcomeClass
 

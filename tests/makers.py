@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from protocol.codec import digest_of, sha256
-from protocol.records.challenge import Challenge, RuntimePolicy
+from protocol.records.challenge import Challenge, DataBlob, RuntimePolicy
 from protocol.records.metagraph import EpochMetagraph
 from protocol.records.statement import Observation, VerdictItem
 
@@ -18,6 +18,8 @@ POLICY = RuntimePolicy(
     max_output_bytes=1000,
     max_log_lines=10,
     host_functions=("log",),
+    data=(DataBlob(key=b"words", digest=sha256(b"words")),),
+    storage_bytes=100,
 )
 
 
@@ -27,6 +29,7 @@ def make_challenge(challenge_id: str, *, version: int = 1, emission: int = 1) ->
         version=version,
         module_hash=sha256(challenge_id.encode(), bytes([version])),
         policy=POLICY,
+        vectors=sha256(b"vectors", challenge_id.encode()),
         params=b"\x80",
         emission=emission,
     )

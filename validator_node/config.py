@@ -102,6 +102,21 @@ class NodeConfig(BaseSettings):
             body_epochs=self.retain_body_epochs,
         )
 
+    @property
+    def audit_dir(self) -> Path:
+        """Where the audit log's files lie."""
+        return self.state_dir / "audit"
+
+    @property
+    def module_dir(self) -> Path:
+        """Where modules lie that came over the network."""
+        return self.state_dir / "modules"
+
+    @property
+    def artifact_dir(self) -> Path:
+        """Where compiled modules lie."""
+        return self.state_dir / "artifacts"
+
     @classmethod
     def settings_customise_sources(
         cls,

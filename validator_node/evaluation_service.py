@@ -7,6 +7,10 @@ Rules:
    `RETRIES` times, then this validator abstains and counts it.
 3. A missing body is fetched by hash from the other validators, one after the other.
 4. After a restart everything unsettled that this validator has not stated is evaluated again.
+5. All that is owed stands in the pool's queue, as far as `CONSUMERS` allows: who is served next is
+   the pool's decision. A challenge's share of working time is its share of the emission.
+6. Each evaluation has an entry in the audit log, one that ended in a Fault too. The log reaches
+   the disk within `FLUSH_EVERY_S`.
 """
 
 from __future__ import annotations
@@ -17,21 +21,31 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
-from protocol.codec import sha256
+from protocol.codec import ZERO_DIGEST, sha256
 from protocol.records.challenge import Challenge, EvaluationContext
+from protocol.records.challenge_storage import StorageEntry
 from protocol.records.statement import VerdictItem
 from protocol.records.submission import Submission
+from protocol.view import View
 from registry.access import challenge as find_challenge
+from registry.challenge_storage import snapshot
 from registry.submissions import Admitted, unsettled
 from runtime.errors import Fault
+from runtime.fair_queue import Claim
 from runtime.job import EvaluationJob
+from runtime.outcome import Outcome
 from runtime.pool import WorkerPool
+from storage.audit_log import AuditLog, Evaluated
 from validator_node.errors import BodyMissingError
+from validator_node.founding import now_ms
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 
 RETRIES = 3
 RETRY_AFTER_S = 1.0
+CONSUMERS = 256
+"""Evaluations in the pool or waiting for their body, well below the pool's `queue_limit`."""
+FLUSH_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +61,7 @@ class EvaluationService:
         pool: WorkerPool,
         speaker: Speaker,
         fetch_body: FetchBody,
+        audit: AuditLog,
         *,
         deadline_ms: int,
     ) -> None:
@@ -54,6 +69,7 @@ class EvaluationService:
         self._pool = pool
         self._speaker = speaker
         self._fetch_body = fetch_body
+        self._audit = audit
         self._deadline_ms = deadline_ms
         self._queue: deque[Admitted] = deque()
         self._ready = trio.Event()
@@ -80,11 +96,17 @@ class EvaluationService:
                 self.add(Admitted(submission_id, pending.submission, challenge, pending.context))
         return len(self._queue)
 
-    async def run(self, consumers: int) -> None:
-        """Evaluate for ever, `consumers` at a time."""
+    async def run(self) -> None:
+        """Evaluate for ever."""
         async with trio.open_nursery() as nursery:
-            for _ in range(consumers):
+            nursery.start_soon(self._flush)
+            for _ in range(CONSUMERS):
                 nursery.start_soon(self._consume)
+
+    async def _flush(self) -> None:
+        while True:
+            await trio.sleep(FLUSH_EVERY_S)
+            await trio.to_thread.run_sync(self._audit.flush)
 
     async def _consume(self) -> None:
         while True:
@@ -99,7 +121,7 @@ class EvaluationService:
         for attempt in range(RETRIES):
             try:
                 body = await self._body(admitted.submission)
-                outcome = await self._pool.evaluate(self._job(admitted, body))
+                outcome = await self._run_job(admitted, body)
             except (Fault, BodyMissingError) as fault:
                 self.faults[str(fault.reason)] += 1
                 log.warning(
@@ -111,16 +133,34 @@ class EvaluationService:
                 await trio.sleep(RETRY_AFTER_S * (attempt + 1))
                 continue
             self.classes[outcome.outcome_class] += 1
-            verdict = VerdictItem(
-                submission_id=admitted.submission_id,
-                verdict_hash=outcome.verdict_hash,
-                outcome_class=outcome.outcome_class.value,
-                score=outcome.score,
-            )
-            if not self._speaker.add(verdict):
-                self.faults["unsaid"] += 1
+            self._state(admitted, outcome)
             return
         self.faults["abstained"] += 1
+
+    async def _run_job(self, admitted: Admitted, body: bytes) -> Outcome:
+        """Return the outcome, and leave an entry in the audit log. Raises `Fault`."""
+        job = self._job(admitted, body)
+        claim = Claim(
+            challenge=job.challenge_id, miner=job.miner, weight=max(1, admitted.challenge.emission)
+        )
+        try:
+            outcome = await self._pool.evaluate(job, claim)
+        except Fault as fault:
+            self._audit.append(audit_event(admitted.submission_id, job, fault))
+            raise
+        self._audit.append(audit_event(admitted.submission_id, job, outcome))
+        return outcome
+
+    def _state(self, admitted: Admitted, outcome: Outcome) -> None:
+        verdict = VerdictItem(
+            submission_id=admitted.submission_id,
+            verdict_hash=outcome.verdict_hash,
+            outcome_class=outcome.outcome_class.value,
+            score=outcome.score,
+            writes=outcome.writes,
+        )
+        if not self._speaker.add(verdict):
+            self.faults["unsaid"] += 1
 
     async def _body(self, submission: Submission) -> bytes:
         body = self._store.body(submission.body_hash)
@@ -132,14 +172,25 @@ class EvaluationService:
 
     def _job(self, admitted: Admitted, body: bytes) -> EvaluationJob:
         self._jobs += 1
+        view = self._store.tree.view()
         return evaluation_job(
             self._jobs,
             admitted.challenge,
             admitted.submission,
             admitted.context,
             body,
+            stored(view, admitted.challenge, admitted.context),
             self._deadline_ms,
         )
+
+
+def stored(
+    view: View, challenge: Challenge, context: EvaluationContext
+) -> tuple[StorageEntry, ...]:
+    """Return the storage that a pending submission's evaluation may read."""
+    if "storage_get" not in challenge.policy.host_functions:
+        return ()
+    return snapshot(view, challenge.challenge_id, context.height)
 
 
 def evaluation_job(
@@ -148,6 +199,7 @@ def evaluation_job(
     submission: Submission,
     context: EvaluationContext,
     body: bytes,
+    storage: tuple[StorageEntry, ...],
     deadline_ms: int,
 ) -> EvaluationJob:
     """Return the job that evaluates a submission under what its admission fixed."""
@@ -162,4 +214,22 @@ def evaluation_job(
         submission=body,
         context=context,
         deadline_ms=deadline_ms,
+        storage=storage,
+    )
+
+
+def audit_event(submission_id: bytes, job: EvaluationJob, ended: Outcome | Fault) -> Evaluated:
+    """Return what the audit log tells of an evaluation that ended now."""
+    outcome = ended if isinstance(ended, Outcome) else None
+    return Evaluated(
+        time_ms=now_ms(),
+        job_id=job.job_id,
+        submission_id=submission_id,
+        module_hash=job.module_hash,
+        policy_hash=job.policy.digest(),
+        outcome_class=outcome.outcome_class.value if outcome else "",
+        verdict_hash=outcome.verdict_hash if outcome else ZERO_DIGEST,
+        fuel_used=outcome.fuel_used if outcome else 0,
+        host_calls=outcome.host_calls if outcome else (),
+        fault="" if isinstance(ended, Outcome) else ended.reason.value,
     )

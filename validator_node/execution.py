@@ -12,6 +12,7 @@ from consensus.validators import Voters
 from protocol.actions import RegistryChange
 from protocol.codec import digest_of
 from protocol.records.batch import Batch, Header
+from protocol.records.canary import CanaryItem
 from protocol.records.consensus_key import SignedKey
 from protocol.records.genesis import Parameters
 from protocol.records.result import Result
@@ -19,7 +20,7 @@ from protocol.records.statement import Statement, VerdictItem
 from protocol.records.submission import SignedSubmission
 from protocol.records.weights import EpochWeights, weights_key
 from protocol.view import View
-from registry import epochs, keys
+from registry import epochs, keys, lifecycle
 from registry.access import challenges, current_epoch, read, write
 from registry.catalog import apply_registry_change
 from registry.election import bind_key
@@ -45,6 +46,10 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     weights: list[EpochWeights] = field(default_factory=list)
     no_ops: list[NoOp] = field(default_factory=list)
+    decided: list[lifecycle.Decided] = field(default_factory=list)
+    """Candidates that were activated or refused."""
+    catalogue_changed: bool = False
+    """Whether a change of the owner took effect: there may be a new candidate."""
     edge: int | None = None
     """The slot that ends the epoch, once that is agreed and until it is executed."""
 
@@ -54,8 +59,17 @@ class Outcome:
             self.admitted.append(event)
         elif isinstance(event, Ended):
             self.results.append(event.result)
+            if event.writes_refused is not None:
+                self.no_ops.append(NoOp(event.writes_refused, event.result.submission_id))
         elif isinstance(event, NoOp):
             self.no_ops.append(event)
+
+    def take_report(self, item: CanaryItem, found: lifecycle.Decided | str | None) -> None:
+        """File what a report on a candidate brought about."""
+        if isinstance(found, lifecycle.Decided):
+            self.decided.append(found)
+        elif found is not None:
+            self.no_ops.append(NoOp(found, item.challenge))
 
 
 def execute(
@@ -76,13 +90,15 @@ def execute(
     )
     for event in expire(view, slot):
         outcome.take(event)
+    outcome.decided += lifecycle.expire(view, slot.seq)
     if batch.actions:
         write(view, keys.TIME, keys.Time(time_ms=slot.time_ms, seq=slot.seq))
     for action in batch.actions:
         if isinstance(action, Statement):
             _apply_statement(view, voters, slot, action, outcome)
         elif isinstance(action, RegistryChange):
-            reason = apply_registry_change(view, action)
+            reason = apply_registry_change(view, action, slot.seq)
+            outcome.catalogue_changed |= reason is None
             if reason is not None:
                 outcome.no_ops.append(NoOp(reason, digest_of(action.content)))
         else:
@@ -116,6 +132,8 @@ def _apply_statement(
             outcome.take(admit(view, slot, item))
         elif isinstance(item, VerdictItem):
             outcome.take(state_verdict(view, voters, slot, header.signer, item))
+        elif isinstance(item, CanaryItem):
+            outcome.take_report(item, lifecycle.report(view, voters, header.signer, item))
         elif isinstance(item, SignedKey):
             reason = bind_key(view, item)
             if reason is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chain.embedded import ChainGenesis, EmbeddedChain, GenesisNeuron
 from challenges import examples
+from protocol.codec import sha256
 from protocol.records.genesis import Genesis
 from validator_node.errors import ConfigError
 
@@ -44,12 +45,21 @@ def embedded_chain(genesis: Genesis, directory: Path) -> EmbeddedChain:
 
 
 def load_modules(genesis: Genesis) -> dict[bytes, bytes]:
-    """Return the modules of the genesis' challenges by hash; `ConfigError` names a missing one."""
-    known = {entry.module_hash: entry.module for entry in map(examples.load, examples.names())}
+    """Return modules, data blobs and test vectors of the genesis' challenges by hash.
+
+    Raises `ConfigError`, which names a missing one.
+    """
+    known = {}
+    for entry in map(examples.load, examples.names()):
+        known[entry.module_hash] = entry.module
+        known |= {sha256(blob): blob for blob in (entry.vectors, *entry.blobs.values())}
     for challenge in genesis.challenges:
-        if challenge.module_hash not in known:
-            raise ConfigError(
-                f"challenge {challenge.challenge_id}: module {challenge.module_hash.hex()[:16]} is "
-                "not installed; install the release that has it"
-            )
+        wanted = {"module": challenge.module_hash, "test vectors": challenge.vectors}
+        wanted |= {f"data blob {blob.key!r}": blob.digest for blob in challenge.policy.data}
+        for what, digest in wanted.items():
+            if digest not in known:
+                raise ConfigError(
+                    f"challenge {challenge.challenge_id}: {what} {digest.hex()[:16]} is not "
+                    "installed; install the release that has it"
+                )
     return known

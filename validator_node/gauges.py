@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import psutil
 
 from validator_node.latency import percentile
-from validator_node.metrics import Sources
+from validator_node.metrics import Labelled, Sources
 
 if TYPE_CHECKING:
     from validator_node.node import Node
@@ -19,11 +19,19 @@ Figure = tuple[str, Callable[[], float]]
 
 def sources_of(node: Node) -> Sources:
     """Return where each metric of `node` comes from."""
-    return Sources(gauges=_gauges(node), counters=_counters(node), labelled=_labelled(node))
+    return Sources(
+        gauges=_gauges(node),
+        labelled_gauges={
+            "jobs_waiting": ("Jobs queued", "challenge", lambda: node.worked.waiting),
+            "jobs_running": ("Jobs in hand", "challenge", lambda: node.worked.running),
+        },
+        counters=_counters(node),
+        labelled=_labelled(node),
+    )
 
 
 def _gauges(node: Node) -> dict[str, Figure]:
-    return {**_consensus(node), **_work(node), **_sync(node), **_process(node)}
+    return {**_consensus(node), **_work(node), **_pool(node), **_sync(node), **_process(node)}
 
 
 def _consensus(node: Node) -> dict[str, Figure]:
@@ -58,15 +66,28 @@ def _work(node: Node) -> dict[str, Figure]:
             lambda: len(intake.awaited) if intake.awaited is not None else 0,
         ),
         "evaluations_waiting": ("Admitted, not yet evaluated here", lambda: len(node.evaluations)),
-        "pending": ("Submissions admitted and not ended", lambda: node.pending),
+        "pending": ("Submissions admitted and not ended", lambda: node.tally.pending),
         "results_epoch": (
             "Newest epoch with a settled result, -1 for none",
-            lambda: node.results_epoch,
+            lambda: node.tally.results_epoch,
         ),
         "chain_block": ("Newest chain block seen", lambda: weights.block),
         "weights_epoch": (
             "Last epoch whose weights were carried to the chain, -1 for none",
             lambda: weights.submitted.epoch if weights.submitted else -1,
+        ),
+    }
+
+
+def _pool(node: Node) -> dict[str, Figure]:
+    return {
+        "workers_alive": ("Evaluation workers ready or busy", lambda: node.worked.alive),
+        "workers_busy": ("Evaluation workers with a job in hand", lambda: node.worked.busy),
+        "jobs_queued": ("Jobs that wait for a worker", lambda: node.worked.queued),
+        "jobs_preparing": ("Jobs whose module is being compiled", lambda: node.worked.preparing),
+        "audit_unwritten": (
+            "Entries of the audit log that a crash would lose",
+            lambda: node.audit.pending,
         ),
     }
 
@@ -109,9 +130,9 @@ def _process(node: Node) -> dict[str, Figure]:
 
 def _counters(node: Node) -> dict[str, Figure]:
     return {
-        "settled": ("Submissions settled", lambda: node.settled),
-        "disputed": ("Submissions disputed", lambda: node.disputed),
-        "copies": ("Submissions that copied an earlier body", lambda: node.copies),
+        "settled": ("Submissions settled", lambda: node.tally.settled),
+        "disputed": ("Submissions disputed", lambda: node.tally.disputed),
+        "copies": ("Submissions that copied an earlier body", lambda: node.tally.copies),
         "accepted": ("Submissions taken in", lambda: node.intake.accepted),
         "messages_sent": ("Consensus messages sent", lambda: node.outbox.messages_sent),
         "blobs_fetched": ("Blobs fetched by their hash", lambda: node.fetcher.fetched),
@@ -119,10 +140,18 @@ def _counters(node: Node) -> dict[str, Figure]:
         "blob_bytes_fetched": ("Bytes of blobs that came", lambda: node.fetcher.fetched_bytes),
         "blob_bytes_served": ("Bytes of blobs sent", lambda: node.blobs.served_bytes),
         "evidence": ("Contradicting votes seen", lambda: node.driver.evidence),
+        "workers_replaced": ("Workers killed or found dead", lambda: node.worked.replaced),
+        "worked_seconds": ("Working time of all workers together", lambda: node.worked.busy_s),
+        "canary_failed": (
+            "Candidates whose test vectors ended otherwise here",
+            lambda: node.canary.failed,
+        ),
+        "modules_compiled": ("Modules compiled by a child", lambda: node.worked.compiled),
+        "audited": ("Entries ever made in the audit log", lambda: len(node.audit)),
     }
 
 
-def _labelled(node: Node) -> dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]]:
+def _labelled(node: Node) -> dict[str, Labelled]:
     driver, weights = node.driver, node.weights
     return {
         "sync": ("State sync events", "event", lambda: node.follower.counts),
@@ -144,6 +173,11 @@ def _labelled(node: Node) -> dict[str, tuple[str, str, Callable[[], Mapping[str,
             "Evaluations by outcome class",
             "outcome_class",
             lambda: node.evaluations.classes,
+        ),
+        "artifacts": (
+            "What the cache of compiled modules did",
+            "event",
+            lambda: node.worked.artifact_events,
         ),
         "faults": ("Evaluations without a verdict here", "reason", lambda: node.evaluations.faults),
         "alerts": ("Trouble with weights or the chain", "reason", lambda: weights.alerts),

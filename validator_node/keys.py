@@ -27,6 +27,7 @@ _MAGIC = b"validator-keystore/1\n"
 _SALT_BYTES = pwhash.scrypt.SALTBYTES
 _FILE_LIMIT = 4096
 _STORAGE_KEY_INFO = b"validator-node storage key 1"
+_ARTIFACT_KEY_INFO = b"validator-node artifact key 1"
 
 
 class Seeds(Record):
@@ -62,8 +63,15 @@ class Keys:
         HKDF-SHA256 of the libp2p seed: the hotkey and the consensus key may live in a remote
         signer, this seed is always here.
         """
-        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=_STORAGE_KEY_INFO)
-        return kdf.derive(self.libp2p_seed)
+        return self._derived(_STORAGE_KEY_INFO)
+
+    @property
+    def artifact_key(self) -> bytes:
+        """The key of 32 bytes for the MAC over compiled modules (`runtime.artifact_cache`)."""
+        return self._derived(_ARTIFACT_KEY_INFO)
+
+    def _derived(self, info: bytes) -> bytes:
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self.libp2p_seed)
 
 
 def _box(passphrase: str, salt: bytes) -> SecretBox:

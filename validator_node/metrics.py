@@ -19,6 +19,10 @@ from validator_node.errors import ConfigError
 PREFIX = "validator_"
 
 
+Labelled = tuple[str, str, Callable[[], Mapping[str, float]]]
+"""(what it means, the label's name, label value -> figure)"""
+
+
 @dataclass
 class Sources:
     """Where the figures come from."""
@@ -26,10 +30,9 @@ class Sources:
     gauges: dict[str, tuple[str, Callable[[], float]]] = field(default_factory=dict)
     """name -> (what it means, value)"""
     counters: dict[str, tuple[str, Callable[[], float]]] = field(default_factory=dict)
-    labelled: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = field(
-        default_factory=dict
-    )
-    """name -> (what it means, the label's name, label value -> count)"""
+    labelled_gauges: dict[str, Labelled] = field(default_factory=dict)
+    labelled: dict[str, Labelled] = field(default_factory=dict)
+    """Counters with a label."""
 
 
 class NodeCollector(Collector):
@@ -44,6 +47,11 @@ class NodeCollector(Collector):
             yield GaugeMetricFamily(PREFIX + name, text, value=value())
         for name, (text, value) in self._sources.counters.items():
             yield CounterMetricFamily(PREFIX + name, text, value=value())
+        for name, (text, label, values) in self._sources.labelled_gauges.items():
+            gauge = GaugeMetricFamily(PREFIX + name, text, labels=[label])
+            for key, value_now in dict(values()).items():
+                gauge.add_metric([key], value_now)
+            yield gauge
         for name, (text, label, values) in self._sources.labelled.items():
             family = CounterMetricFamily(PREFIX + name, text, labels=[label])
             for key, count in dict(values()).items():

@@ -22,15 +22,16 @@ from protocol.identity import verify_consensus
 from protocol.records.batch import Header
 from protocol.records.genesis import Genesis
 from protocol.records.metagraph import EpochMetagraph
-from protocol.records.result import Copy, Disputed
 from protocol.records.statement import StatementItem
-from protocol.records.submission import MAX_BODY_BYTES, Submission
 from registry import keys as state_keys
+from registry.lifecycle import candidates
 from runtime.pool import WorkerPool
+from storage.audit_log import AuditLog
 from storage.errors import StorageError
 from validator_node.batch_check import Checker
-from validator_node.blobs import BlobFetcher, BlobService, BlobUnavailableError, over
-from validator_node.blobs.service import Source
+from validator_node.blobs import BlobFetcher, BlobService, over
+from validator_node.bodies import Bodies
+from validator_node.canary import CanaryService, log_decision
 from validator_node.config import NodeConfig
 from validator_node.consensus_driver import ConsensusDriver
 from validator_node.discovery.assembly import make_discovery
@@ -42,6 +43,7 @@ from validator_node.journal_bridge import open_journal
 from validator_node.key_relay import KeyRelay
 from validator_node.keys import Keys
 from validator_node.links import ConsensusLinks
+from validator_node.modules import Modules
 from validator_node.network.network import Network
 from validator_node.outbox import Outbox
 from validator_node.overtaken import is_overtaken
@@ -55,10 +57,10 @@ from validator_node.sync.follower import Follower
 from validator_node.sync.serving import SyncServer
 from validator_node.sync.snapshots import SnapshotKeeper
 from validator_node.sync.trust import known_sets
+from validator_node.tally import Tally
 from validator_node.weight_service import WeightService
 
 SUMMARY_FILE = "summary.json"
-BODY_DEADLINE_S = 30.0
 SAMPLE_S = 1.0
 BLOB_LIE_COST = 50.0
 """A quarter of a ban: each lie costs us up to 16 MiB."""
@@ -76,10 +78,10 @@ class Node:
         keys: Keys,
         pool: WorkerPool,
         network: Network,
-        modules: Source,
+        modules: Modules,
         records: RecordParts,
     ) -> None:
-        """Open the data and make the services; `modules` finds a module by its hash."""
+        """Open the data and make the services."""
         self.records = records
         self.config = config
         self.genesis = genesis
@@ -108,23 +110,32 @@ class Node:
         )
         self.speaker = self._speaker()
         self._open_services(pool, modules)
-        self.settled = self.disputed = self.copies = 0
-        self.results_epoch = -1
         self.tasks_living = self.banned = 0
-        self.pending = sum(1 for _ in self.store.tree.items(state_keys.PENDING))
+        self.worked = pool.stats()
+        self.tally = Tally(sum(1 for _ in self.store.tree.items(state_keys.PENDING)))
         self.driver.events.executed.append(self._on_executed)
         self.driver.events.epoch_began.append(self._on_epoch)
         self.driver.events.stable += [self.snapshots.on_stable, self.record_service.on_stable]
         self.driver.events.evidence.append(self.record_service.on_evidence)
 
-    def _open_services(self, pool: WorkerPool, modules: Source) -> None:
+    def _open_services(self, pool: WorkerPool, modules: Modules) -> None:
         config, genesis, network = self.config, self.genesis, self.network
+        self.audit = AuditLog(self.store.database, config.audit_dir)
         self.fetcher = BlobFetcher(over(network), on_lie=self._on_blob_lie)
+        bodies = Bodies(self.store, self.fetcher, self._validators)
         self.evaluations = EvaluationService(
             self.store,
             pool,
             self.speaker,
-            self._fetch_body,
+            bodies.body,
+            self.audit,
+            deadline_ms=config.evaluation_deadline_ms,
+        )
+        self.canary = CanaryService(
+            pool,
+            modules,
+            bodies.module,
+            say=self.speaker.add,
             deadline_ms=config.evaluation_deadline_ms,
         )
         self.intake = Intake(
@@ -150,14 +161,14 @@ class Node:
         self.queries = QueryService(self.store, self.intake)
         self._open_sync(modules)
 
-    def _open_sync(self, modules: Source) -> None:
+    def _open_sync(self, modules: Modules) -> None:
         config, genesis, network = self.config, self.genesis, self.network
         self.snapshots = SnapshotKeeper(
             self.store, config.state_dir, every=config.snapshot_every_slots
         )
         self.sync_server = SyncServer(self.store, self.snapshots.offers)
         self.blobs = BlobService(
-            [self.store.body, self.snapshots.blob, modules],
+            [self.store.body, self.snapshots.blob, modules.get],
             is_trusted=lambda peer_id: self.peers.index(peer_id) is not None,
         )
         handovers = self.store.edge_checkpoints()
@@ -218,23 +229,18 @@ class Node:
     # --- what a batch brought about ----------------------------------------------------------
 
     def _on_executed(self, header: Header, outcome: Outcome) -> None:
+        self.tally.on_executed(len(outcome.admitted), outcome.results)
         for admitted in outcome.admitted:
             self.intake.on_admitted(admitted.submission_id)
             if self.me is not None:
                 self.evaluations.add(admitted)
-            self.pending += 1
         for result in outcome.results:
             self.intake.on_admitted(result.submission_id)
             self.speaker.drop("verdict", result.submission_id)
-            if isinstance(result.basis, Copy):
-                self.copies += 1  # never pending
-                continue
-            self.pending -= 1
-            if isinstance(result.basis, Disputed):
-                self.disputed += 1
-            else:
-                self.settled += 1
-                self.results_epoch = max(self.results_epoch, result.epoch)
+        for decided in outcome.decided:
+            log_decision(decided)
+        if outcome.catalogue_changed:
+            self._add_candidates()
         for weights in outcome.weights:
             log.info("epoch closed", epoch=weights.epoch, seq=header.seq)
             self.weights.on_closed(weights, header.seq)
@@ -246,6 +252,7 @@ class Node:
         if self.me is None and me is not None:
             self.evaluations.resume(self.keys.hotkey.public_key)
         self.me = me
+        self._add_candidates()
         self.peers.begin_epoch(voters)
         self.discovery.begin_epoch(voters)
         self.records.book.forget()
@@ -254,23 +261,13 @@ class Node:
         self.intake.begin_epoch(me)
         log.info("epoch began", epoch=voters.epoch, validator=me)
 
+    def _add_candidates(self) -> None:
+        if self.me is not None:
+            for candidate in candidates(self.store.tree.view()):
+                self.canary.add(candidate.challenge)
+
     def _is_settled(self, item: StatementItem) -> bool:
         return is_overtaken(self.store.tree.view(), item, self.me)
-
-    async def _fetch_body(self, submission: Submission) -> bytes | None:
-        try:
-            body = await self.fetcher.fetch(
-                submission.body_hash,
-                size=submission.body_size,
-                holders=self._validators,
-                max_bytes=MAX_BODY_BYTES,
-                deadline_s=BODY_DEADLINE_S,
-            )
-        except BlobUnavailableError as error:
-            log.info("body not fetched", reason=str(error))
-            return None
-        self.store.put_body(submission.body_hash, body)
-        return body
 
     def _validators(self) -> list[str]:
         """Return the peer ids of the other validators that have introduced themselves."""
@@ -291,6 +288,7 @@ class Node:
     async def run(self) -> None:
         """Run every service until cancelled."""
         self.weights.resume()
+        self._add_candidates()
         resumed = 0
         if self.me is not None:
             resumed = self.evaluations.resume(self.keys.hotkey.public_key)
@@ -312,7 +310,8 @@ class Node:
             nursery.start_soon(self.record_service.run)
             nursery.start_soon(self.speaker.run)
             nursery.start_soon(self.intake.run)
-            nursery.start_soon(self.evaluations.run, 2 * self.config.workers)
+            nursery.start_soon(self.evaluations.run)
+            nursery.start_soon(self.canary.run)
             nursery.start_soon(self._sample)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self.follower.run)
@@ -325,6 +324,7 @@ class Node:
         while True:  # metrics are read in another thread, which cannot ask trio
             self.tasks_living = trio.lowlevel.current_statistics().tasks_living
             self.banned = len(self.network.bans())
+            self.worked = self.workers.stats()
             await trio.sleep(SAMPLE_S)
 
     def close(self) -> None:
@@ -336,6 +336,7 @@ class Node:
         }
         try:
             (self.config.state_dir / SUMMARY_FILE).write_text(json.dumps(summary))
+            self.audit.flush()
             self.store.flush()
         except (OSError, StorageError) as error:  # a full disk: what it stopped for says more
             log.error("not everything was written", reason=str(error))  # noqa: TRY400

@@ -12,6 +12,8 @@ import structlog
 import trio
 
 from protocol.records.genesis import Genesis
+from runtime.artifact_cache import ArtifactCache, ArtifactFolderError
+from runtime.compiler import Compiler, ModuleSource
 from runtime.engine import engine_id
 from runtime.pool import open_pool
 from validator_node.config import NodeConfig, load_genesis
@@ -20,6 +22,7 @@ from validator_node.founding import load_modules
 from validator_node.gauges import sources_of
 from validator_node.keys import Keys, load_keystore, passphrase
 from validator_node.metrics import MetricsServer
+from validator_node.modules import Modules
 from validator_node.network.network import NetworkConfig, open_network
 from validator_node.node import Node
 from validator_node.records.assembly import RecordParts
@@ -54,7 +57,8 @@ async def run_node(config: NodeConfig) -> None:
 
 
 async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
-    modules = load_modules(genesis)
+    modules = Modules(load_modules(genesis), config.module_dir)
+    compiler = _compiler(config, genesis, keys, modules.get)
     records = RecordParts(config.state_dir, genesis)
     network_config = NetworkConfig(
         seed=keys.libp2p_seed,
@@ -68,17 +72,29 @@ async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
     try:
         async with (
             open_pool(
-                config.workers, module_source=modules.get, expected_engine_id=genesis.engine_id
+                config.workers,
+                module_source=modules.get,
+                expected_engine_id=genesis.engine_id,
+                compiler=compiler,
             ) as pool,
             open_network(network_config) as network,
         ):
-            node = Node(config, genesis, keys, pool, network, modules.get, records)
+            node = Node(config, genesis, keys, pool, network, modules, records)
+            await node.canary.check_active(genesis.challenges)
             with MetricsServer(config.metrics_host, config.metrics_port, sources_of(node)):
                 await node.run()
     finally:
         if node is not None:  # last: whoever still asks over the network needs the store
             node.close()
         records.close()
+
+
+def _compiler(config: NodeConfig, genesis: Genesis, keys: Keys, modules: ModuleSource) -> Compiler:
+    try:
+        cache = ArtifactCache(config.artifact_dir, keys.artifact_key, genesis.engine_id)
+    except ArtifactFolderError as error:
+        raise ConfigError(str(error)) from error
+    return Compiler(cache, genesis.engine_id, modules)
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

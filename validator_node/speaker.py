@@ -2,8 +2,10 @@
 
 Rules:
 1. An item is said once: admissions by submission id, verdicts by submission id, an observation by
-   epoch, a consensus key by hotkey. What the state has overtaken is dropped unsaid.
-2. A statement closes `SAY_AFTER_S` after its first item, or at `MAX_STATEMENT_ITEMS`.
+   epoch, a consensus key by hotkey, a report by candidate. What the state has overtaken is
+   dropped unsaid.
+2. A statement closes `SAY_AFTER_S` after its first item, at `MAX_STATEMENT_ITEMS`, or before it
+   is longer than `MAX_STATEMENT_BYTES`: several must fit into one batch.
 3. At most `MAX_OUTSTANDING` own statements wait to be ordered; more items wait here, and the queue
    here is bounded too: what does not fit is refused to the caller.
 4. A counter is never used twice in an epoch: it continues from the journal and the state
@@ -17,7 +19,10 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from consensus.validators import Voters
+from protocol.codec import encode
 from protocol.identity import ConsensusKey
+from protocol.records.batch import MAX_BATCH_BYTES
+from protocol.records.canary import CanaryItem
 from protocol.records.consensus_key import SignedKey
 from protocol.records.statement import (
     MAX_STATEMENT_ITEMS,
@@ -31,6 +36,7 @@ from protocol.records.statement import (
 from protocol.records.submission import SignedSubmission
 
 SAY_AFTER_S = 0.05
+MAX_STATEMENT_BYTES = MAX_BATCH_BYTES // 4
 MAX_OUTSTANDING = 8
 QUEUE_LIMIT = 16_384
 
@@ -43,6 +49,8 @@ def key_of(item: StatementItem) -> Key:
         return "admit", item.submission.submission_id
     if isinstance(item, VerdictItem):
         return "verdict", item.submission_id
+    if isinstance(item, CanaryItem):
+        return "canary", item.challenge
     if isinstance(item, SignedKey):
         return "key", item.binding.hotkey
     return "observe", item.epoch.to_bytes(8, "big")
@@ -124,11 +132,15 @@ class Speaker:
 
     def _take(self) -> tuple[StatementItem, ...]:
         taken: list[StatementItem] = []
+        size = 0
         while self._items and len(taken) < MAX_STATEMENT_ITEMS:
-            key = next(iter(self._items))
-            item = self._items.pop(key)
+            key, item = next(iter(self._items.items()))
             if not self._is_settled(item):
+                size += len(encode(item))
+                if taken and size > MAX_STATEMENT_BYTES:
+                    break
                 taken.append(item)
+            del self._items[key]
         return tuple(taken)
 
     def _sign(self, items: tuple[StatementItem, ...], me: int) -> Statement:

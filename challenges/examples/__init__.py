@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from challenges.project import load_project
+from challenges.record import canary_vectors
+from challenges.vectors import load_vectors
 from registry.spec import ChallengeSpec
 
 FOLDER = Path(__file__).parent
@@ -26,7 +28,9 @@ class Example:
         spec: the parsed ``platform.toml``.
         module: the WebAssembly module's bytes.
         module_hash: sha256 of `module`, 32 bytes.
+        blobs: the data blobs by the policy's ``data_keys``.
         vectors_path: the test vectors, read by `challenges.vectors.load_vectors`.
+        vectors: the same, as `challenges.record.canary_vectors` encodes them.
     """
 
     name: str
@@ -34,7 +38,9 @@ class Example:
     spec: ChallengeSpec
     module: bytes
     module_hash: bytes
+    blobs: dict[str, bytes]
     vectors_path: Path
+    vectors: bytes
 
 
 def names() -> tuple[str, ...]:
@@ -63,7 +69,9 @@ def load(name: str) -> Example:
         spec=project.spec,
         module=module,
         module_hash=hashlib.sha256(module).digest(),
+        blobs=project.blobs(),
         vectors_path=project.vectors_path,
+        vectors=canary_vectors(load_vectors(project.vectors_path)),
     )
 
 

@@ -11,9 +11,20 @@ from typing import Annotated
 from msgspec import Meta
 
 from protocol.codec import U32, U64, Digest, Name, Record, digest_of
+from protocol.records.challenge_storage import MAX_WRITTEN_BYTES, StorageKey
 
 MAX_SCORE = 1_000_000
 """Scores are integers from 0 to this; no float leaves a guest."""
+
+
+MAX_DATA_BLOBS = 64
+
+
+class DataBlob(Record):
+    """A blob that belongs to a challenge: what the guest calls it, and what it is."""
+
+    key: StorageKey
+    digest: Digest
 
 
 class RuntimePolicy(Record):
@@ -29,6 +40,10 @@ class RuntimePolicy(Record):
     max_log_lines: U32
     host_functions: Annotated[tuple[Name, ...], Meta(max_length=16)]
     """Functions of namespace `platform` the guest may import, sorted; empty allows none."""
+    data: Annotated[tuple[DataBlob, ...], Meta(max_length=MAX_DATA_BLOBS)] = ()
+    """What `data_get` finds, in ascending order of key."""
+    storage_bytes: Annotated[int, Meta(ge=0, le=MAX_WRITTEN_BYTES)] = 0
+    """Keys and values that `storage_put` may write in one evaluation."""
 
     def digest(self) -> bytes:
         """Return the policy hash that goes into verdicts."""
@@ -43,6 +58,8 @@ class Challenge(Record):
     module_hash: Digest
     """SHA-256 of the WebAssembly module."""
     policy: RuntimePolicy
+    vectors: Digest
+    """SHA-256 of the encoded `protocol.records.canary.CanaryVectors`."""
     params: Annotated[bytes, Meta(max_length=16_384)]
     """MessagePack map handed to the guest as `challenge.params`."""
     emission: U32

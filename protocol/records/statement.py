@@ -1,9 +1,9 @@
 """Statements: what a validator says, signed once for many items.
 
 A validator collects what it has to say (submissions to admit, verdicts, chain observations, keys
-of validators to be) and signs the Merkle root of the items. Batches order whole statements, and
-only ordered statements have an effect. `counter` starts at 1 and rises by one: at execution
-anything else is a no-op.
+of validators to be, what a candidate's test vectors gave) and signs the Merkle root of the items.
+Batches order whole statements, and only ordered statements have an effect. `counter` starts at 1
+and rises by one: at execution anything else is a no-op.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from protocol.codec import U16, U64, Digest, Name, Record, Signature, digest_of,
 from protocol.envelope import VoteDomain, VoteKind, vote_payload
 from protocol.errors import ProofError
 from protocol.merkle import merkle_root
+from protocol.records.canary import CanaryItem
 from protocol.records.challenge import MAX_SCORE
+from protocol.records.challenge_storage import Writes
 from protocol.records.consensus_key import SignedKey
 from protocol.records.submission import SignedSubmission
 
@@ -31,6 +33,8 @@ class VerdictItem(Record, tag="verdict"):
     """What agreement is about: engine, module, input, policy, class, output and writes."""
     outcome_class: Name
     score: Annotated[int, Meta(ge=0, le=MAX_SCORE)]
+    writes: Writes = ()
+    """What the challenge's storage shall hold once this is settled."""
 
 
 class Observation(Record, tag="observe"):
@@ -44,7 +48,7 @@ class Observation(Record, tag="observe"):
     """Digest of the `EpochMetagraph` read at that block."""
 
 
-StatementItem = SignedSubmission | VerdictItem | Observation | SignedKey
+StatementItem = SignedSubmission | VerdictItem | Observation | SignedKey | CanaryItem
 """The items of a statement, told apart by their tag."""
 
 

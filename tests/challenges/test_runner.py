@@ -26,49 +26,49 @@ TALKING = f"""(module (import "platform" "log" (func $log (param i32 i32))) {MEM
         i64.const {(33 << 32) | 5}))"""
 
 
-@pytest.mark.parametrize(
-    ("wat", "rule", "found", "advice"),
-    [
-        (f"(module {MEMORY} {ALLOC})", "export", "no 'evaluate'", "Export it"),
-        (f"(module {ALLOC} {EVALUATE})", "memories", "0", "Define one memory"),
-        (
-            f"(module {MEMORY} {EVALUATE} {WIDE_ALLOC})",
-            "export_type",
-            "'alloc' (i64) -> (i32)",
-            "exactly this type",
-        ),
-        (
-            f"(module {CLOCK} {MEMORY} {ALLOC} {EVALUATE})",
-            "import",
-            "platform.time_ms",
-            "policy.host_functions",
-        ),
-        (
-            f"(module {WASI} {MEMORY} {ALLOC} {EVALUATE})",
-            "import",
-            "wasi_snapshot_preview1.random_get",
-            "do not call it",
-        ),
-        (
-            f"(module {SHORT_LOG} {MEMORY} {ALLOC} {EVALUATE})",
-            "import_type",
-            "log (i32) -> ()",
-            "exactly this type",
-        ),
-        (
-            f'(module (memory (export "memory") 5) {ALLOC} {EVALUATE})',
-            "memory_pages",
-            "5",
-            "policy.memory_pages",
-        ),
-        (
-            f"(module {MEMORY} {ALLOC} {EVALUATE} (func $go unreachable) (start $go))",
-            "start",
-            "unreachable",
-            "start section",
-        ),
-    ],
-)
+INADMISSIBLE = [
+    (f"(module {MEMORY} {ALLOC})", "export", "no 'evaluate'", "Export it"),
+    (f"(module {ALLOC} {EVALUATE})", "memories", "0", "Define one memory"),
+    (
+        f"(module {MEMORY} {EVALUATE} {WIDE_ALLOC})",
+        "export_type",
+        "'alloc' (i64) -> (i32)",
+        "exactly this type",
+    ),
+    (
+        f"(module {CLOCK} {MEMORY} {ALLOC} {EVALUATE})",
+        "import",
+        "platform.time_ms",
+        "policy.host_functions",
+    ),
+    (
+        f"(module {WASI} {MEMORY} {ALLOC} {EVALUATE})",
+        "import",
+        "wasi_snapshot_preview1.random_get",
+        "do not call it",
+    ),
+    (
+        f"(module {SHORT_LOG} {MEMORY} {ALLOC} {EVALUATE})",
+        "import_type",
+        "log (i32) -> ()",
+        "exactly this type",
+    ),
+    (
+        f'(module (memory (export "memory") 5) {ALLOC} {EVALUATE})',
+        "memory_pages",
+        "5",
+        "policy.memory_pages",
+    ),
+    (
+        f"(module {MEMORY} {ALLOC} {EVALUATE} (func $go unreachable) (start $go))",
+        "start",
+        "unreachable",
+        "start section",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wat", "rule", "found", "advice"), INADMISSIBLE)
 def test_an_inadmissible_module_is_one_line(tmp_path, wat, rule, found, advice):
     project = wat_project(tmp_path, wat)
     with pytest.raises(MistakeError) as caught:

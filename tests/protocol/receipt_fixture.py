@@ -85,6 +85,7 @@ def make_genesis() -> Genesis:
         version=1,
         module_hash=sha256(b"example module"),
         policy=policy,
+        vectors=sha256(b"example vectors"),
         params=encode({"horizon": 11, "windows": 16}),
         emission=1,
     )

@@ -4,7 +4,9 @@ from hypothesis import strategies as st
 
 from protocol.actions import RegistryChange, RegistryContent
 from protocol.records.batch import Batch, Certificate, Header
-from protocol.records.challenge import MAX_SCORE, Challenge, RuntimePolicy
+from protocol.records.canary import CanaryItem
+from protocol.records.challenge import MAX_SCORE, Challenge, DataBlob, RuntimePolicy
+from protocol.records.challenge_storage import MAX_WRITTEN_BYTES, StorageWrite
 from protocol.records.consensus_key import KeyBinding, SignedKey
 from protocol.records.genesis import Neuron
 from protocol.records.metagraph import EpochMetagraph, WeightRules
@@ -34,14 +36,25 @@ submissions = st.builds(
 )
 signed_submissions = st.builds(SignedSubmission, submission=submissions, signature=signatures)
 verdicts = st.builds(
-    VerdictItem, submission_id=digests, verdict_hash=digests, outcome_class=names, score=scores
+    VerdictItem,
+    submission_id=digests,
+    verdict_hash=digests,
+    outcome_class=names,
+    score=scores,
+    writes=st.lists(
+        st.builds(
+            StorageWrite, key=st.binary(min_size=1, max_size=64), value=st.binary(max_size=40)
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 observations = st.builds(
     Observation, epoch=u64, block=u64, block_hash=digests, snapshot_hash=digests
 )
 bindings = st.builds(KeyBinding, hotkey=digests, consensus_key=digests, sequence=u64)
 signed_keys = st.builds(SignedKey, binding=bindings, signature=signatures, possession=signatures)
-items = st.one_of(signed_submissions, verdicts, observations, signed_keys)
+canaries = st.builds(CanaryItem, challenge=digests, results=digests, failure=st.text(max_size=50))
+items = st.one_of(signed_submissions, verdicts, observations, signed_keys, canaries)
 statements = st.builds(
     Statement,
     header=st.builds(
@@ -63,6 +76,10 @@ policies = st.builds(
     max_output_bytes=u32,
     max_log_lines=u32,
     host_functions=st.lists(names, max_size=3).map(tuple),
+    data=st.lists(
+        st.builds(DataBlob, key=st.binary(min_size=1, max_size=64), digest=digests), max_size=2
+    ).map(tuple),
+    storage_bytes=st.integers(0, MAX_WRITTEN_BYTES),
 )
 challenges = st.builds(
     Challenge,
@@ -70,6 +87,7 @@ challenges = st.builds(
     version=u32,
     module_hash=digests,
     policy=policies,
+    vectors=digests,
     params=st.binary(max_size=300),
     emission=u32,
     mechanism=st.integers(0, 255),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from protocol.codec import sha256
+from protocol.codec import digest_of, sha256
+from protocol.records.canary import CanaryItem
+from protocol.records.challenge import Challenge
 from protocol.records.result import Result
 from protocol.view import DictView
 from registry import keys
 from registry.access import write
+from registry.lifecycle import report
 from registry.submissions import Admitted, Ended, Event, SlotContext, admit, state_verdict
 from tests.support import World, make_verdict
 
@@ -33,6 +36,13 @@ def admitted(view: DictView, body: bytes = b"body", at: SlotContext | None = Non
 def result_of(event: Event | None) -> Result:
     assert isinstance(event, Ended)
     return event.result
+
+
+def activate(view: DictView, candidate: Challenge) -> None:
+    """Let a quorum report that the candidate's vectors ended as they must."""
+    good = CanaryItem(challenge=digest_of(candidate), results=sha256(b"good"), failure="")
+    for signer in range(3):
+        report(view, WORLD.voters, signer, good)
 
 
 def settle(view: DictView, submission_id: bytes, score: int, at: SlotContext) -> Result:

@@ -203,12 +203,12 @@ def test_the_neurons_are_those_of_the_metagraph() -> None:
 def test_the_owner_is_the_chains_and_the_sequence_goes_on(told: bytes | None, owner: Any) -> None:
     metagraph = WORLD.metagraph(1, owner=told)
     view = observed(WORLD, metagraph)
-    assert apply_registry_change(view, WORLD.change(1, make_challenge("gamma"))) is None
+    assert apply_registry_change(view, WORLD.change(1, make_challenge("gamma")), 1) is None
     closed(view, WORLD, metagraph)
     mark = keys.RegistryMark(owner=owner.public_key, sequence=1)
     assert read(view, keys.RegistryMark, keys.REGISTRY) == mark
     change = WORLD.change(2, make_challenge("delta"), owner=owner)
-    assert apply_registry_change(view, change) is None
+    assert apply_registry_change(view, change, 1) is None
 
 
 # --- network time --------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def test_a_pinned_module_under_a_pinned_engine_has_a_pinned_verdict(
     monkeypatch.setattr(sandbox, "engine_id", b"\xee" * 32)
     outcome = sandbox.evaluate(job_for(sandbox.load(TINY)))
     assert outcome.verdict_hash.hex() == (
-        "75a6952ce5aa7a1405435b0ef03facca730577f8830ca9fca769738ed3a46cb0"
+        "4d69fbda2b6de800de2b3344fa9ba4179b037751a0520856dfbe22f68fa10a39"
     )
 
 

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
-from protocol.codec import ZERO_DIGEST, sha256
-from runtime import wire
-from runtime.errors import Fault, FaultReason
-from runtime.guest_storage import (
+from protocol.codec import sha256
+from protocol.records.challenge import DataBlob, RuntimePolicy
+from protocol.records.challenge_storage import (
     MAX_KEY_BYTES,
     MAX_VALUE_BYTES,
     MAX_WRITES,
     MAX_WRITTEN_BYTES,
-    GuestStorage,
-    writes_hash,
+    StorageEntry,
+    StorageWrite,
 )
+from runtime import wire
+from runtime.errors import Fault, FaultReason
+from runtime.guest_storage import GuestStorage
 from runtime.host_functions import COSTS
-from runtime.job import DataBlob, EvaluationJob, StorageEntry
+from runtime.job import EvaluationJob
 from runtime.outcome import Outcome, OutcomeClass
 from runtime.pool import open_pool
 from runtime.sandbox import Sandbox
 from tests.runtime.modules import POLICY, job_for, module, output, returning
+from tests.support import replaced
 
 ALL = ("data_get", "log", "storage_get", "storage_put")
-POLICY_WITH_STORAGE = type(POLICY)(
+POLICY_WITH_STORAGE = RuntimePolicy(
     fuel=POLICY.fuel,
     memory_pages=POLICY.memory_pages,
     max_input_bytes=POLICY.max_input_bytes,
     max_output_bytes=POLICY.max_output_bytes,
     max_log_lines=POLICY.max_log_lines,
     host_functions=ALL,
+    storage_bytes=MAX_WRITTEN_BYTES,
 )
+BLOB = DataBlob(key=b"count", digest=sha256(b"blob"))
 IMPORTS = """
     (import "platform" "log" (func $log (param i32 i32)))
     (import "platform" "data_get" (func $data_get (param i32 i32 i32 i32) (result i32)))
@@ -48,7 +51,15 @@ def guest(body: str) -> bytes:
 
 
 def storing(code_hash: bytes, **changes: object) -> EvaluationJob:
-    return job_for(code_hash, policy=POLICY_WITH_STORAGE, **changes)
+    return job_for(code_hash, **{"policy": POLICY_WITH_STORAGE, **changes})
+
+
+def with_data(*blobs: DataBlob) -> RuntimePolicy:
+    return replaced(POLICY_WITH_STORAGE, data=blobs)
+
+
+def written(**values: bytes) -> tuple[StorageWrite, ...]:
+    return tuple(StorageWrite(key=key.encode(), value=value) for key, value in values.items())
 
 
 def run(sandbox: Sandbox, body: str, **changes: object) -> Outcome:
@@ -70,7 +81,7 @@ def test_reads_see_the_snapshot_and_not_the_own_writes(sandbox: Sandbox) -> None
         {expect(f"(call $storage_get {MISSING} (i32.const 4096) (i32.const 7))", -1)}"""
     outcome = run(sandbox, body, **SNAPSHOT)
     assert (outcome.outcome_class, outcome.log) == (OutcomeClass.OK, ("1234567",))
-    assert outcome.writes == ((b"tiny/count", b"value"),)
+    assert outcome.writes == written(count=b"value")
     assert dict(outcome.host_calls) == {"log": 1, "storage_get": 2, "storage_put": 1}
 
 
@@ -89,8 +100,8 @@ def test_writes_are_part_of_the_verdict_and_the_snapshot_is_not_seen_by_others(
     first = run(sandbox, silent + write, **SNAPSHOT)
     entry = StorageEntry(key=b"count", value=b"7654321")
     second = run(sandbox, silent + write, storage=(entry,))
-    assert first.writes == ((b"tiny/count", b"1234567"),)
-    assert second.writes == ((b"tiny/count", b"7654321"),)
+    assert first.writes == written(count=b"1234567")
+    assert second.writes == written(count=b"7654321")
     assert first.verdict_hash != second.verdict_hash
     assert run(sandbox, silent).writes == ()
 
@@ -115,8 +126,8 @@ def test_nothing_is_written_unless_the_outcome_is_ok(
     [
         ("storage_put", (0, 0, 0, 1), "limit"),
         ("storage_put", (0, 65, 0, 1), "limit"),
-        ("storage_put", (0, 1, 0, 16_385), "limit"),
-        ("storage_put", (0, 64, 0, 16_384), "ok"),
+        ("storage_put", (0, 1, 0, 8_193), "limit"),
+        ("storage_put", (0, 64, 0, 8_192), "ok"),
         ("storage_put", (-1, 1, 0, 1), "trap"),
         ("storage_put", (0, 1, -1, 1), "trap"),
         ("storage_get", (-1, 1, 0, 1), "trap"),
@@ -147,12 +158,12 @@ def test_copied_bytes_are_charged(sandbox: Sandbox) -> None:
 
 
 def test_the_sums_are_bounded() -> None:
-    storage = GuestStorage("one")
+    storage = GuestStorage(MAX_WRITTEN_BYTES)
     for number in range(MAX_WRITES):
         assert storage.put(bytes([number]), b"") is None
     assert storage.put(b"\x00", b"again") is None
     assert "keys" in str(storage.put(b"more", b""))
-    storage = GuestStorage("one")
+    storage = GuestStorage(MAX_WRITTEN_BYTES)
     size = MAX_VALUE_BYTES - 1
     for number in range(MAX_WRITTEN_BYTES // MAX_VALUE_BYTES):
         assert storage.put(bytes([number]), bytes(size)) is None
@@ -162,14 +173,11 @@ def test_the_sums_are_bounded() -> None:
     assert storage.refusal(MAX_KEY_BYTES, MAX_VALUE_BYTES) is None
 
 
-def test_the_writes_hash_is_what_the_docstring_says() -> None:
-    storage = GuestStorage("one")
-    assert writes_hash(storage.writes()) == ZERO_DIGEST
-    storage.put(b"b", b"22")
-    storage.put(b"a", b"1")
-    parts = b"\0\0\0\x05one/a\0\0\0\x011\0\0\0\x05one/b\0\0\0\x0222"
-    expected = hashlib.sha256(b"platform/writes/v1\0" + parts).digest()
-    assert writes_hash(storage.writes()) == expected
+def test_the_policy_bounds_what_is_written(sandbox: Sandbox) -> None:
+    write = f"(call $storage_put {COUNT} (i32.const {VALUE}) (i32.const 5))"
+    for storage_bytes, expected in ((10, OutcomeClass.OK), (9, OutcomeClass.HOST_LIMIT)):
+        policy = replaced(POLICY_WITH_STORAGE, storage_bytes=storage_bytes)
+        assert run(sandbox, write, policy=policy).outcome_class is expected
 
 
 def test_data_blobs_by_name(sandbox: Sandbox) -> None:
@@ -178,7 +186,7 @@ def test_data_blobs_by_name(sandbox: Sandbox) -> None:
         {expect(f"(call $data_get {COUNT} (i32.const 4096) (i32.const 9))", 4)}
         (call $log (i32.const 4096) (i32.const 4))""")
     )
-    job = storing(code_hash, data=(DataBlob(key=b"count", digest=sha256(b"blob")),))
+    job = storing(code_hash, policy=with_data(BLOB))
     assert sandbox.missing_blobs(job) == [sha256(b"blob")]
     with pytest.raises(Fault) as caught:
         sandbox.evaluate(job)
@@ -199,15 +207,15 @@ async def test_data_and_writes_travel_through_a_worker(sandbox: Sandbox) -> None
         (drop (call $data_get {COUNT} (i32.const 4096) (i32.const 9)))
         (call $storage_put {COUNT} (i32.const 4096) (i32.const 4))""")
     things = {sha256(code): code, sha256(b"blob"): b"blob"}
-    job = storing(sha256(code), data=(DataBlob(key=b"count", digest=sha256(b"blob")),))
+    job = storing(sha256(code), policy=with_data(BLOB))
     sandbox.load(code)
     sandbox.load_blob(b"blob")
     async with open_pool(1, module_source=things.get) as pool:
         for _ in range(2):
             outcome = await pool.evaluate(job)
             assert outcome == sandbox.evaluate(job)
-            assert outcome.writes == ((b"tiny/count", b"blob"),)
-        lost = storing(sha256(code), data=(DataBlob(key=b"count", digest=bytes(32)),))
+            assert outcome.writes == written(count=b"blob")
+        lost = storing(sha256(code), policy=with_data(replaced(BLOB, digest=bytes(32))))
         with pytest.raises(Fault) as caught:
             await pool.evaluate(lost)
         assert caught.value.reason is FaultReason.MODULE_MISSING
@@ -216,9 +224,8 @@ async def test_data_and_writes_travel_through_a_worker(sandbox: Sandbox) -> None
 
 
 def test_frames_hold_the_largest_writes() -> None:
-    storage = GuestStorage("a" * 64)
-    for number in range(3):
-        storage.put(bytes([number]), bytes(MAX_VALUE_BYTES))
+    storage = GuestStorage(MAX_WRITTEN_BYTES)
+    storage.put(b"one", bytes(MAX_VALUE_BYTES))
     outcome = Outcome(OutcomeClass.OK, b"", 0, True, "", 0, bytes(32), (), storage.writes())
     frame = wire.frame(wire.done(1, outcome))
     reply = wire.read_reply(frame[wire.LENGTH_BYTES :])

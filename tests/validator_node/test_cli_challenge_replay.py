@@ -38,7 +38,7 @@ class Played:
         world = self.node.world
         module = project.module()
         self.challenge = replaced(
-            challenge_record(project.spec, sha256(module)), challenge_id="alpha"
+            challenge_record(project.spec, sha256(module), {}, b""), challenge_id="alpha"
         )
         world.genesis = replaced(world.genesis, engine_id=engine_id(), challenges=(self.challenge,))
         world.network_id = world.genesis.network_id
@@ -61,7 +61,7 @@ class Played:
         assert pending.context.time_ms >= 1_700_000_123_456
         with Sandbox() as sandbox:
             sandbox.load(module)
-            job = evaluation_job(1, self.challenge, submission, pending.context, BODY, 10_000)
+            job = evaluation_job(1, self.challenge, submission, pending.context, BODY, (), 10_000)
             return sandbox.evaluate(job)
 
     def settle(self, **changes: object) -> Played:

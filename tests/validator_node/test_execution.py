@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from protocol.actions import Action
 from protocol.codec import ZERO_DIGEST, digest_of, sha256
 from protocol.records.batch import Batch, Header
+from protocol.records.canary import CanaryItem
 from protocol.records.result import Copy, Disputed, Replicated
 from protocol.records.weights import EpochWeights, weights_key
 from protocol.view import DictView
@@ -147,6 +148,20 @@ def test_network_time_follows_the_clocks_of_earlier_batches() -> None:
     second = run(world, view, 5, world.statement(3, world.signed(b"late")))
     assert second.admitted[0].context.time_ms == START_MS + 1000
     assert read(view, keys.Time, keys.TIME) == keys.Time(time_ms=START_MS + 1000, seq=5)
+
+
+def test_validators_reports_activate_what_the_owner_proposed() -> None:
+    world = World()
+    view = world.state()
+    gamma = make_challenge("gamma")
+    outcome = run(world, view, 1, world.change(1, gamma))
+    assert (outcome.catalogue_changed, outcome.decided) == (True, [])
+    report = CanaryItem(challenge=digest_of(gamma), results=sha256(b"results"), failure="")
+    said = [world.statement(signer, report) for signer in range(4)]
+    outcome = run(world, view, 2, *said)
+    assert [(one.challenge, one.reason) for one in outcome.decided] == [(gamma, "")]
+    assert outcome.no_ops == [NoOp("no_candidate", digest_of(gamma))]
+    assert not outcome.catalogue_changed
 
 
 def test_a_change_that_does_not_apply_is_a_no_op_with_its_reason() -> None:

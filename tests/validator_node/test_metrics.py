@@ -22,6 +22,7 @@ class Figures:
         sources = Sources()
         sources.gauges = {"height": ("Last executed slot", lambda: self.height)}
         sources.counters = {"settled": ("Submissions settled", lambda: self.settled)}
+        sources.labelled_gauges = {"jobs": ("Jobs queued", "challenge", lambda: {"alpha": 4})}
         sources.labelled = {"refused": ("Refused", "reason", lambda: self.refused)}
         return sources
 
@@ -51,6 +52,7 @@ def scraped(server: MetricsServer) -> dict[tuple[str, ...], float]:
 def test_a_scrape_shows_the_figures_of_the_moment(server: MetricsServer, figures: Figures) -> None:
     assert scraped(server) == {
         ("validator_height",): 5.0,
+        ("validator_jobs", "alpha"): 4.0,
         ("validator_settled_total",): 2.0,
         ("validator_refused_total", "busy"): 1.0,
         ("validator_refused_total", 'a "quoted" one'): 3.0,

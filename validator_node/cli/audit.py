@@ -17,7 +17,6 @@ from storage.audit_log import AuditEntry, AuditError, read_audit, verify_audit
 from storage.database import Database
 from validator_node.config import load_config
 
-AUDIT_FOLDER = "audit"
 DATABASE_FOLDER = "db"
 _SHORT_HEX = 12
 _ENDED = Column("ended", no_wrap=True)
@@ -107,7 +106,7 @@ def show(
 def _opened(config: Path) -> Iterator[tuple[Database, Path]]:
     loaded = load_config(config)
     with Database.open(loaded.state_dir / DATABASE_FOLDER, create=False) as database:
-        yield database, loaded.state_dir / AUDIT_FOLDER
+        yield database, loaded.audit_dir
 
 
 def _check_head(database: Database, folder: Path, head: str) -> None:

@@ -21,6 +21,7 @@ from challenges.project import Language, Project, load_project
 from challenges.runner import Costs, Runner, VectorResult, time_worker
 from challenges.scaffold import new_project
 from challenges.vectors import NOWHERE, Context, save_vector_file
+from protocol.codec import sha256
 from runtime.errors import Fault
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
@@ -139,7 +140,7 @@ def run(
     if replay:
         if config is None:
             raise NodeError("--replay: found no --config; name a stopped node's node.toml")
-        challenge_replay.replay(read_hash("--replay", replay), config, _module_of(Path(payload)))
+        challenge_replay.replay(read_hash("--replay", replay), config, _things_of(Path(payload)))
         return
     context = Context(epoch=epoch, height=height, time_ms=time_ms, seed=read_hash("--seed", seed))
     with _mistakes():
@@ -226,12 +227,13 @@ def _warn_if_stale(project: Project) -> None:
         )
 
 
-def _module_of(folder: Path) -> bytes | None:
-    """Return the module of the challenge in `folder`, None if there is no challenge."""
+def _things_of(folder: Path) -> dict[bytes, bytes]:
+    """Return module and data blobs of the challenge in `folder`, nothing if there is none."""
     if not (folder / "platform.toml").exists():
-        return None
+        return {}
     with _mistakes():
-        return load_project(folder).module()
+        project = load_project(folder)
+        return {sha256(thing): thing for thing in (project.module(), *project.blobs().values())}
 
 
 def _vector_table(project: Project, results: list[VectorResult]) -> Table:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from rich.table import Table
 from challenges import examples
 from protocol.codec import sha256
 from protocol.records.challenge import Challenge
+from protocol.records.challenge_storage import StorageEntry
 from protocol.records.genesis import Genesis
 from protocol.records.result import Copy, Disputed, Replicated, Result
 from registry import keys
 from registry.access import read
+from registry.challenge_storage import snapshot
 from runtime.errors import Fault
 from runtime.outcome import Outcome
 from runtime.sandbox import Sandbox
@@ -54,18 +57,21 @@ class Committed:
     verdict: Replicated
     pending: keys.Pending
     challenge: Challenge
+    storage: tuple[StorageEntry, ...]
     body: bytes
 
 
-def replay(submission_id: bytes, config: Path, own_module: bytes | None) -> None:
-    """Evaluate a settled submission again, and compare; `own_module` may be the challenge's.
+def replay(submission_id: bytes, config: Path, own: Mapping[bytes, bytes]) -> None:
+    """Evaluate a settled submission again, and compare.
+
+    `own` holds the module and the data blobs of the author's folder, by hash.
 
     Exits 1 when something differs. Raises `ReplayRefusedError`, and the errors of `open_store`.
     """
     loaded = load_config(config)
     genesis = load_genesis(loaded.genesis)
     committed = find(loaded.state_dir, genesis, submission_id)
-    outcome = _evaluate(genesis, committed, own_module)
+    outcome = _evaluate(genesis, committed, own)
     differences = compare(committed.verdict, outcome)
     Console().print(_table(committed, outcome))
     for line in differences:
@@ -85,8 +91,8 @@ def find(state_dir: Path, genesis: Genesis, submission_id: bytes) -> Committed:
             )
         verdict = _verdict(result)
         body = _body(store, result)
-    pending, challenge = _admission(state_dir, genesis, result)
-    return Committed(result, verdict, pending, challenge, body)
+    pending, challenge, storage = _admission(state_dir, genesis, result)
+    return Committed(result, verdict, pending, challenge, storage, body)
 
 
 def compare(verdict: Replicated, outcome: Outcome) -> list[str]:
@@ -132,7 +138,9 @@ def _body(store: Store, result: Result) -> bytes:
     return body
 
 
-def _admission(state_dir: Path, genesis: Genesis, result: Result) -> tuple[keys.Pending, Challenge]:
+def _admission(
+    state_dir: Path, genesis: Genesis, result: Result
+) -> tuple[keys.Pending, Challenge, tuple[StorageEntry, ...]]:
     """Return what admission fixed, from a copy of the database taken back to its slot."""
     _need_room(state_dir)
     with tempfile.TemporaryDirectory(prefix="replay-", dir=state_dir) as name:
@@ -145,6 +153,7 @@ def _admission(state_dir: Path, genesis: Genesis, result: Result) -> tuple[keys.
             view = past.tree.view()
             pending = read(view, keys.Pending, keys.PENDING + result.submission_id)
             challenge = read(view, Challenge, keys.CHALLENGE + result.challenge_id.encode())
+            storage = snapshot(view, result.challenge_id, result.admitted_seq)
     shown = result.submission_id.hex()
     if pending is None:
         raise ReplayRefusedError(f"{shown}: settled in the slot of its admission, unseen by others")
@@ -153,7 +162,7 @@ def _admission(state_dir: Path, genesis: Genesis, result: Result) -> tuple[keys.
             f"{shown}: version {result.challenge_version} of {result.challenge_id} was replaced in "
             "the slot of the admission, so its policy is not held"
         )
-    return pending, challenge
+    return pending, challenge, storage
 
 
 def _need_room(state_dir: Path) -> None:
@@ -167,23 +176,31 @@ def _need_room(state_dir: Path) -> None:
         )
 
 
-def _evaluate(genesis: Genesis, committed: Committed, own_module: bytes | None) -> Outcome:
-    wanted = committed.challenge.module_hash
-    module = own_module
-    if module is None or sha256(module) != wanted:
-        loaded = map(examples.load, examples.names())
-        module = next((entry.module for entry in loaded if entry.module_hash == wanted), None)
-    if module is None:
-        raise ReplayRefusedError(
-            f"module {wanted.hex()} of {committed.challenge.challenge_id} is not here; name the "
-            "folder of this version of the challenge"
-        )
+def _things(challenge: Challenge, own: Mapping[bytes, bytes]) -> list[bytes]:
+    """Return the module and the data blobs, from the author's folder or the examples."""
+    known = dict(own)
+    for entry in map(examples.load, examples.names()):
+        known |= {sha256(thing): thing for thing in (entry.module, *entry.blobs.values())}
+    wanted = [challenge.module_hash, *(blob.digest for blob in challenge.policy.data)]
+    for digest in wanted:
+        if digest not in known:
+            what = "module" if digest == challenge.module_hash else "data blob"
+            raise ReplayRefusedError(
+                f"{what} {digest.hex()} of {challenge.challenge_id} is not here; name the folder "
+                "of this version of the challenge"
+            )
+    return [known[digest] for digest in wanted]
+
+
+def _evaluate(genesis: Genesis, committed: Committed, own: Mapping[bytes, bytes]) -> Outcome:
+    module, *blobs = _things(committed.challenge, own)
     job = evaluation_job(
         1,
         committed.challenge,
         committed.pending.submission,
         committed.pending.context,
         committed.body,
+        committed.storage,
         DEADLINE_MS,
     )
     try:
@@ -195,6 +212,8 @@ def _evaluate(genesis: Genesis, committed: Committed, own_module: bytes | None) 
                     err=True,
                 )
             sandbox.load(module)
+            for blob in blobs:
+                sandbox.load_blob(blob)
             return sandbox.evaluate(job)
     except Fault as fault:
         raise ReplayRefusedError(f"this machine could not evaluate: {fault}; try again") from fault

@@ -195,7 +195,11 @@ def _carry_over(current: Path, prepared: Path) -> None:
     """Copy what a snapshot does not hold: evidence, and what the node remembers for itself."""
     with Database.open(current) as source, Database.open(prepared) as target:
         batch = WriteBatch()
-        for column, prefix in ((Column.META, EVIDENCE_KEY), (Column.LOCAL, b"")):
+        for column, prefix in (
+            (Column.META, EVIDENCE_KEY),
+            (Column.LOCAL, b""),
+            (Column.AUDIT, b""),
+        ):
             for key, value in source.iterate(column, prefix):
                 batch.put(column, key, value)
         target.write(batch)

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from challenges import examples
+from challenges.record import challenge_record
 from protocol.codec import encode
-from protocol.records.challenge import Challenge, RuntimePolicy
 from protocol.records.genesis import ChainParameters, Genesis, Neuron, Parameters
 from protocol.records.validators import Validator, ValidatorSet
-from registry.spec import ChallengeSpec
 from runtime.engine import engine_id
 from validator_node.errors import TestnetError
 from validator_node.journal_bridge import begin_history
@@ -122,26 +121,6 @@ class Layout:
         return self.validators + self.observers
 
 
-def challenge_record(spec: ChallengeSpec, module_hash: bytes) -> Challenge:
-    """Return the protocol's record of an author's spec."""
-    policy = spec.policy
-    return Challenge(
-        challenge_id=spec.id,
-        version=spec.version,
-        module_hash=module_hash,
-        policy=RuntimePolicy(
-            fuel=policy.fuel,
-            memory_pages=policy.memory_pages,
-            max_input_bytes=policy.max_input_bytes,
-            max_output_bytes=policy.max_output_bytes,
-            max_log_lines=policy.max_log_lines,
-            host_functions=tuple(sorted(policy.host_functions)),
-        ),
-        params=encode(dict(sorted(spec.params.items()))),
-        emission=spec.emission,
-    )
-
-
 def _genesis(options: TestnetOptions, validators: list[Keys], miners: list[Keys]) -> Genesis:
     stakes = options.stakes
     weights = [stakes[index % len(stakes)] * RAO for index in range(len(validators))]
@@ -177,7 +156,9 @@ def _genesis(options: TestnetOptions, validators: list[Keys], miners: list[Keys]
                 for keys, weight in zip(validators, weights, strict=True)
             ),
         ),
-        challenges=tuple(challenge_record(e.spec, e.module_hash) for e in loaded),
+        challenges=tuple(
+            challenge_record(e.spec, e.module_hash, e.blobs, e.vectors) for e in loaded
+        ),
         parameters=Parameters(checkpoint_interval=16),
     )
 

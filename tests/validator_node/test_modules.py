@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from protocol.codec import sha256
+from validator_node.modules import Modules
+
+CODE = b"a module"
+DIGEST = sha256(CODE)
+
+
+def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
+    modules = Modules({}, tmp_path / "modules")
+    assert modules.get(DIGEST) is None
+    modules.put(DIGEST, CODE)
+    assert modules.get(DIGEST) == CODE
+    assert Modules({}, tmp_path / "modules").get(DIGEST) == CODE
+    assert [path.name for path in (tmp_path / "modules").iterdir()] == [DIGEST.hex()]
+
+
+def test_what_is_installed_needs_no_folder(tmp_path: Path) -> None:
+    assert Modules({DIGEST: CODE}, tmp_path / "none").get(DIGEST) == CODE
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_file_is_missing_until_it_is_replaced(tmp_path: Path) -> None:
+    modules = Modules({}, tmp_path)
+    modules.put(DIGEST, CODE)
+    (tmp_path / DIGEST.hex()).write_bytes(b"damaged")
+    assert modules.get(DIGEST) is None
+    modules.put(DIGEST, CODE)
+    assert modules.get(DIGEST) == CODE
+
+
+def test_another_content_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=DIGEST.hex()):
+        Modules({}, tmp_path).put(DIGEST, b"another")
+    assert list(tmp_path.iterdir()) == []
