@@ -18,6 +18,7 @@ from consensus.validators import Voters
 from protocol.records.metagraph import EpochMetagraph
 from registry import keys as state_keys
 from registry.access import neuron, read
+from registry.submissions import best_scores
 from tests.support import STRANGER, World, make_verdict, replaced
 from validator_node.batch_check import Checker
 from validator_node.consensus_driver import ConsensusDriver
@@ -45,10 +46,30 @@ class MovingChain(EmbeddedChain):
         return self.change(await super().metagraph(block_number))
 
 
+class HeldClock:
+    """A clock that stands at the chain's start until it is released, and at `last_block` again.
+
+    However slow the machine is, results settle in epoch 0, and no later epoch supersedes it.
+    """
+
+    def __init__(self, start_ms: int, last_block: int | None) -> None:
+        self._start_ms, self._released_ms = start_ms, 0 if last_block is not None else start_ms
+        self._last_ms = None if last_block is None else last_block * BLOCK_MS
+
+    def release(self) -> None:
+        self._released_ms = now_ms()
+
+    def __call__(self) -> int:
+        if not self._released_ms:
+            return self._start_ms
+        elapsed = now_ms() - self._released_ms
+        return self._start_ms + (elapsed if self._last_ms is None else min(elapsed, self._last_ms))
+
+
 class Site:
     """The parts of a validator that epochs need, wired as a node wires them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, last_block: int | None = None) -> None:
         self.world = world = World((5,))
         chain = replaced(
             world.genesis.chain, start_ms=now_ms(), block_time_ms=BLOCK_MS, tempo=TEMPO
@@ -77,8 +98,9 @@ class Site:
             clock_ms=now_ms,
             first_counter=1,
         )
+        self.clock = HeldClock(world.genesis.chain.start_ms, last_block)
         self.chain = MovingChain(
-            embedded_chain(world.genesis, folder / "chain").genesis, folder / "chain", now_ms
+            embedded_chain(world.genesis, folder / "chain").genesis, folder / "chain", self.clock
         )
         self.service = WeightService(
             self.store,
@@ -102,11 +124,13 @@ class Site:
             self.service.on_closed(weights, header.seq)
         self.speaker.wake()
 
-    def earn(self, score: int = 3) -> None:
-        """Let miner 0 have a settled score in the current epoch."""
+    async def earn(self, score: int = 3) -> None:
+        """Let miner 0 have a settled score in epoch 0; then the chain goes on."""
         signed = self.world.signed(expiry_epoch=9)
         self.speaker.add(signed)
         self.speaker.add(make_verdict(signed.submission.submission_id, score))
+        await until(lambda: best_scores(self.store.tree.view(), 0) != {})
+        self.clock.release()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -116,8 +140,10 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path, change: Change | None = None) -> AsyncIterator[Site]:
-    site = Site(folder)
+async def running(
+    folder: Path, change: Change | None = None, *, last_block: int | None = None
+) -> AsyncIterator[Site]:
+    site = Site(folder, last_block)
     if change is not None:
         site.chain.change = change
     async with trio.open_nursery() as nursery:
@@ -155,8 +181,8 @@ async def test_the_epoch_ends_with_what_the_chain_shows(tmp_path: Path) -> None:
 
 
 async def test_weights_arrive_on_the_chain(tmp_path: Path) -> None:
-    async with running(tmp_path) as site:
-        site.earn()
+    async with running(tmp_path, last_block=TEMPO + 6) as site:
+        await site.earn()
         await until(lambda: site.service.submitted is not None)
         submitted = site.service.submitted
         assert submitted is not None
@@ -174,8 +200,8 @@ async def test_a_uid_registered_anew_gets_nothing_and_an_empty_vector_is_not_sen
                    for one in graph.neurons]  # fmt: skip
         return replace(graph, neurons=tuple(neurons))
 
-    async with running(tmp_path, change) as site:
-        site.earn()
+    async with running(tmp_path, change, last_block=TEMPO + 6) as site:
+        await site.earn()
         await until(lambda: site.service.alerts["no_weights"] > 0)
         weights = site.store.weights(0)
         assert weights is not None
@@ -191,8 +217,8 @@ async def test_a_hotkey_that_lost_its_registration_says_so(tmp_path: Path) -> No
     def change(graph: Metagraph) -> Metagraph:
         return replace(graph, neurons=graph.neurons[1:])
 
-    async with running(tmp_path, change) as site:
-        site.earn()
+    async with running(tmp_path, change, last_block=TEMPO + 6) as site:
+        await site.earn()
         await until(lambda: site.service.alerts["not_registered"] > 0)
         assert site.service.submitted is None
         now = read(site.store.tree.view(), state_keys.Electorate, state_keys.VOTERS)
@@ -204,8 +230,9 @@ async def test_a_hotkey_that_lost_its_registration_says_so(tmp_path: Path) -> No
 @pytest.mark.parametrize("mechanisms", [2])
 async def test_every_mechanism_is_submitted_or_named(tmp_path: Path, mechanisms: int) -> None:
     rules = SubnetRules(mechanisms=mechanisms)
-    async with running(tmp_path, lambda graph: replace(graph, rules=rules)) as site:
-        site.earn()
+    change: Change = lambda graph: replace(graph, rules=rules)  # noqa: E731
+    async with running(tmp_path, change, last_block=TEMPO + 6) as site:
+        await site.earn()
         await until(lambda: site.service.alerts["no_weights"] > 0)
         assert site.service.submitted is not None
         assert isinstance(site.service.submitted.outcome, ReadBack)
