@@ -28,7 +28,8 @@ from protocol.records.canary import (
     CanaryVectors,
 )
 from protocol.records.challenge import Challenge
-from registry.lifecycle import Decided
+from protocol.view import View
+from registry.lifecycle import Decided, candidates
 from runtime.errors import Fault
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
@@ -149,6 +150,12 @@ class CanaryService:
                     f"{found.failure}. This machine would state false verdicts; install the "
                     "release that the network runs, and check its memory"
                 )
+
+    def look(self, view: View, me: int | None) -> None:
+        """Queue the state's candidates if this node is validator `me`, and no observer."""
+        if me is not None:
+            for candidate in candidates(view):
+                self.add(candidate.challenge)
 
     def add(self, challenge: Challenge) -> None:
         """Queue a candidate; the same one again changes nothing."""

@@ -31,7 +31,7 @@ def sources_of(node: Node) -> Sources:
             ),
         },
         counters=_counters(node),
-        labelled=_labelled(node),
+        labelled={**_labelled(node), **_weights_labelled(node)},
     )
 
 
@@ -165,22 +165,12 @@ def _counters(node: Node) -> dict[str, Figure]:
 
 
 def _labelled(node: Node) -> dict[str, Labelled]:
-    driver, weights = node.driver, node.weights
+    driver = node.driver
     return {
-        "weight_steps": (
-            "Steps of weight submissions that became durable",
-            "stage",
-            lambda: weights.submitter.steps,
-        ),
-        "weight_waits": (
-            "Waits of weight submissions",
-            "cause",
-            lambda: weights.submitter.waits,
-        ),
-        "chain_events": (
-            "What happened to the connection to the chain",
-            "event",
-            lambda: status.counts if (status := weights.status()) else {},
+        "keys_refused": (
+            "Consensus keys that were not relayed",
+            "reason",
+            lambda: node.key_relay.refused,
         ),
         "sync": ("State sync events", "event", lambda: node.follower.counts),
         "refused": ("Submissions refused at intake", "reason", lambda: node.intake.refused),
@@ -208,10 +198,31 @@ def _labelled(node: Node) -> dict[str, Labelled]:
             lambda: node.worked.artifact_events,
         ),
         "faults": ("Evaluations without a verdict here", "reason", lambda: node.evaluations.faults),
-        "alerts": ("Trouble with weights or the chain", "reason", lambda: weights.alerts),
         "network": (
             "Network events",
             "event",
             lambda: {" ".join(key): n for key, n in node.network.counters.items()},
         ),
+    }
+
+
+def _weights_labelled(node: Node) -> dict[str, Labelled]:
+    weights = node.weights
+    return {
+        "weight_steps": (
+            "Steps of weight submissions that became durable",
+            "stage",
+            lambda: weights.submitter.steps,
+        ),
+        "weight_waits": (
+            "Waits of weight submissions",
+            "cause",
+            lambda: weights.submitter.waits,
+        ),
+        "chain_events": (
+            "What happened to the connection to the chain",
+            "event",
+            lambda: status.counts if (status := weights.status()) else {},
+        ),
+        "alerts": ("Trouble with weights or the chain", "reason", lambda: weights.alerts),
     }

@@ -24,7 +24,6 @@ from protocol.records.genesis import Genesis
 from protocol.records.metagraph import EpochMetagraph
 from protocol.records.statement import StatementItem
 from registry import keys as state_keys
-from registry.lifecycle import candidates
 from runtime.pool import WorkerPool
 from storage.audit_log import AuditLog
 from storage.errors import StorageError
@@ -248,7 +247,7 @@ class Node:
         for decided in outcome.decided:
             log_decision(decided)
         if outcome.catalogue_changed:
-            self._add_candidates()
+            self.canary.look(self.store.tree.view(), self.me)
         for weights in outcome.weights:
             log.info("epoch closed", epoch=weights.epoch, seq=header.seq)
             self.weights.on_closed(weights, header.seq)
@@ -260,7 +259,7 @@ class Node:
         if self.me is None and me is not None:
             self.evaluations.resume(self.keys.hotkey.public_key)
         self.me = me
-        self._add_candidates()
+        self.canary.look(self.store.tree.view(), self.me)
         self.peers.begin_epoch(voters)
         self.discovery.begin_epoch(voters)
         self.records.book.forget()
@@ -268,11 +267,6 @@ class Node:
         self.speaker.begin_epoch(voters, me)
         self.intake.begin_epoch(me)
         log.info("epoch began", epoch=voters.epoch, validator=me)
-
-    def _add_candidates(self) -> None:
-        if self.me is not None:
-            for candidate in candidates(self.store.tree.view()):
-                self.canary.add(candidate.challenge)
 
     def _is_settled(self, item: StatementItem) -> bool:
         return is_overtaken(self.store.tree.view(), item, self.me)
@@ -296,7 +290,7 @@ class Node:
     async def run(self) -> None:
         """Run every service until cancelled."""
         self.weights.resume()
-        self._add_candidates()
+        self.canary.look(self.store.tree.view(), self.me)
         resumed = 0
         if self.me is not None:
             resumed = self.evaluations.resume(self.keys.hotkey.public_key)

@@ -1,10 +1,11 @@
 """Weights: watches the chain's epochs, and carries each certified vector to the chain.
 
 Rules:
-1. When the chain's head has passed the end of the state's epoch, this validator states an
-   observation of the first block of the next one, and offers the metagraph that it read there for
-   the batches. A quorum of equal observations and that metagraph close the epoch at execution,
-   which computes the weights: nobody proposes them, everybody derives them.
+1. When the chain has begun an epoch since the state's began, this validator states an observation
+   of its first block, and offers the metagraph that it read there for the batches. A quorum of
+   equal observations and that metagraph close the epoch at execution, which computes the weights:
+   nobody proposes them, everybody derives them. The network counts its own epochs: one of the
+   chain's that began while the network stood still is skipped, not made up for.
 2. A vector is submitted only once the state root that contains it is named by a decided batch, that
    is W slots after the epoch was closed. Each mechanism has one.
 3. An empty vector is never submitted: it raises an alert, and is replaced by the last certified one
@@ -26,7 +27,7 @@ import structlog
 import trio
 
 from chain.errors import ChainError
-from chain.interface import Block, EpochStatus, HotkeySigner
+from chain.interface import HotkeySigner
 from chain.metagraph import epoch_metagraph
 from chain.submission_state import SubmissionKeeper
 from chain.submitter import WeightSubmitter
@@ -38,6 +39,7 @@ from protocol.records.statement import Observation
 from protocol.records.weights import EpochWeights
 from registry import keys as state_keys
 from registry.access import neuron
+from registry.election import electorate
 from validator_node.chain_access import ChainAccess
 from validator_node.speaker import Speaker
 from validator_node.store import Store
@@ -45,7 +47,6 @@ from validator_node.store import Store
 LOOK_DEADLINE_S = 60.0
 STAGGER_SHARE = 8
 """The submitters are spread over the first eighth of a tempo."""
-MAX_EPOCHS_BEHIND = 100_000
 READ_AGAIN_AFTER = 10
 """Looks at the chain after which a metagraph that is not agreed on is read again."""
 
@@ -139,10 +140,10 @@ class WeightService:
         head = await self._chain.head()
         self.block = head.number
         wanted = self._store.epoch + 1
-        status = await self._first_status(head, wanted)
-        if status is None:
+        status = await self._chain.epoch_status(head.number)
+        if status.first_block <= self._last_end():
             return
-        found = await self._metagraph(status)
+        found = await self._metagraph(status.first_block, wanted)
         self._speaker.add(
             Observation(
                 epoch=wanted,
@@ -153,25 +154,21 @@ class WeightService:
         )
         self._offer(found)
 
-    async def _metagraph(self, status: EpochStatus) -> EpochMetagraph:
-        """Return the metagraph of the epoch's first block, read again now and then."""
+    async def _metagraph(self, block: int, epoch: int) -> EpochMetagraph:
+        """Return the metagraph after `block`, read again now and then."""
         self._looks += 1
         known = self._read
-        stale = known is None or known.epoch != status.epoch or known.block != status.first_block
+        stale = known is None or known.epoch != epoch or known.block != block
         if known is None or stale or self._looks % READ_AGAIN_AFTER == 0:
-            read = await self._chain.metagraph(status.first_block)
+            read = await self._chain.metagraph(block)
             self._version_key = read.rules.version_key
-            known = self._read = epoch_metagraph(read, status.epoch)
+            known = self._read = epoch_metagraph(read, epoch)
         return known
 
-    async def _first_status(self, head: Block, wanted: int) -> EpochStatus | None:
-        """Return the chain's epoch `wanted`, if its first block is final."""
-        status = await self._chain.epoch_status(head.number)
-        for _ in range(MAX_EPOCHS_BEHIND):
-            if status.epoch <= wanted:
-                break
-            status = await self._chain.epoch_status(status.first_block - 1)
-        return status if status.epoch == wanted else None
+    def _last_end(self) -> int:
+        """Return the chain block that ended the last closed epoch."""
+        closed = self._store.weights(self._store.epoch - 1) if self._store.epoch > 0 else None
+        return self._store.genesis.chain.start_block if closed is None else closed.block
 
     # --- submitting --------------------------------------------------------------------------
 
@@ -193,6 +190,7 @@ class WeightService:
 
     async def _submit_epoch(self, weights: EpochWeights) -> None:
         """Submit each mechanism's vector, unless this hotkey is no neuron (rule 3)."""
+        self._tell(weights)
         if not self._is_registered():
             if self._registered:
                 self.alerts["not_registered"] += 1
@@ -212,6 +210,29 @@ class WeightService:
                     mechanism=mechanism,
                     outcome=str(outcome[1]),
                 )
+
+    def _tell(self, weights: EpochWeights) -> None:
+        """Say what is unusual about an epoch's weights; nothing of it is silent (rule 6)."""
+        now = electorate(self._store.tree.view())
+        if now is not None and now.reason:
+            self.alerts[f"set_kept_{now.reason}"] += 1
+            log.warning("the validator set stays as it is", reason=now.reason)
+        for share in weights.shares:
+            if share.reason:
+                self.alerts[f"unpaid_{share.reason}"] += 1
+                log.warning(
+                    "a challenge pays nobody, the others of its mechanism pay more",
+                    epoch=weights.epoch,
+                    challenge=share.challenge_id,
+                    reason=share.reason,
+                )
+        for one in weights.masked:
+            self.alerts[f"masked_{one.reason}"] += 1
+            log.info("masked", epoch=weights.epoch, uid=one.uid, reason=one.reason)
+        padded = [one.padded for one in weights.mechanisms if one.padded]
+        if padded:
+            self.alerts["padded"] += 1
+            log.warning("weights filled up to the chain's least length", uids=padded)
 
     def _order(self, weights: EpochWeights) -> EpochOrder:
         neurons = self._store.tree.view().items(state_keys.NEURON)

@@ -68,6 +68,8 @@ class ChainParameters(Record):
     weights_rate_limit: U32
     """Blocks a hotkey waits between two weight submissions."""
     min_stake: U64
+    start_block: U64 = 0
+    """The network's epoch 0 ends with the first epoch of the chain that begins after this block."""
 
 
 class Genesis(Record):

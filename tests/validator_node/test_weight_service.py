@@ -12,7 +12,7 @@ import trio
 
 from chain.embedded import EmbeddedChain
 from chain.interface import Metagraph, Neuron, SubnetRules
-from chain.submitter import ReadBack
+from chain.submitter import Outcome, ReadBack
 from consensus.inputs import WorkPending
 from consensus.validators import Voters
 from protocol.records.metagraph import EpochMetagraph
@@ -21,6 +21,7 @@ from registry.access import neuron, read
 from registry.submissions import best_scores
 from tests.support import STRANGER, World, make_verdict, replaced
 from validator_node.batch_check import Checker
+from validator_node.chain_access import ChainAccess
 from validator_node.consensus_driver import ConsensusDriver
 from validator_node.founding import embedded_chain, now_ms
 from validator_node.journal_bridge import begin_history, open_journal
@@ -29,6 +30,7 @@ from validator_node.overtaken import is_overtaken
 from validator_node.replica import make_engine, statement_pool
 from validator_node.speaker import Speaker
 from validator_node.store import Store
+from validator_node.submission_book import SubmissionBook
 from validator_node.weight_service import WeightService
 
 BLOCK_MS, TEMPO = 50, 12
@@ -104,14 +106,22 @@ class Site:
         )
         self.service = WeightService(
             self.store,
-            self.chain,
+            ChainAccess(self.chain, BLOCK_MS / 2000),
             self.speaker,
             world.hotkeys[0],
             self.offer,
-            poll_s=BLOCK_MS / 2000,
+            SubmissionBook.open(
+                folder / "submissions",
+                network_id=world.network_id,
+                hotkey=world.hotkeys[0].public_key,
+            ),
         )
         self.driver.events.executed.append(self._on_executed)
         self.driver.events.epoch_began.append(self.speaker.begin_epoch)
+
+    @property
+    def outcomes(self) -> dict[int, tuple[int, Outcome]]:
+        return self.service.submitter.outcomes
 
     def offer(self, metagraph: EpochMetagraph) -> None:
         batching = self.driver.batching
@@ -183,11 +193,10 @@ async def test_the_epoch_ends_with_what_the_chain_shows(tmp_path: Path) -> None:
 async def test_weights_arrive_on_the_chain(tmp_path: Path) -> None:
     async with running(tmp_path, last_block=TEMPO + 6) as site:
         await site.earn()
-        await until(lambda: site.service.submitted is not None)
-        submitted = site.service.submitted
-        assert submitted is not None
-        assert isinstance(submitted.outcome, ReadBack)
-        assert (submitted.epoch, submitted.mechanism) == (0, 0)
+        await until(lambda: site.service.submitted_epoch >= 0)
+        epoch, outcome = site.outcomes[0]
+        assert isinstance(outcome, ReadBack)
+        assert epoch == 0
         assert await site.chain.weights_of(0) == ((site.world.uid(0), 65535),)
 
 
@@ -209,7 +218,6 @@ async def test_a_uid_registered_anew_gets_nothing_and_an_empty_vector_is_not_sen
         alerts = site.service.alerts
         assert alerts["masked_uid_reused"] == 1
         assert alerts["unpaid_no_scores"] >= 2
-        assert site.service.submitted is None
         assert await site.chain.weights_of(0) == ()
 
 
@@ -220,7 +228,7 @@ async def test_a_hotkey_that_lost_its_registration_says_so(tmp_path: Path) -> No
     async with running(tmp_path, change, last_block=TEMPO + 6) as site:
         await site.earn()
         await until(lambda: site.service.alerts["not_registered"] > 0)
-        assert site.service.submitted is None
+        assert site.outcomes == {}
         now = read(site.store.tree.view(), state_keys.Electorate, state_keys.VOTERS)
         assert now is not None
         assert now.reason == "too_few_candidates"
@@ -234,8 +242,8 @@ async def test_every_mechanism_is_submitted_or_named(tmp_path: Path, mechanisms:
     async with running(tmp_path, change, last_block=TEMPO + 6) as site:
         await site.earn()
         await until(lambda: site.service.alerts["no_weights"] > 0)
-        assert site.service.submitted is not None
-        assert isinstance(site.service.submitted.outcome, ReadBack)
+        await until(lambda: site.service.submitted_epoch >= 0)
+        assert isinstance(site.outcomes[0][1], ReadBack)
         weights = site.store.weights(0)
         assert weights is not None
         assert [one.reason for one in weights.mechanisms] == ["", "no_weights"]

@@ -88,6 +88,7 @@ def _run_plain(
         duration_s=duration,
         kill_one=kill_one,
         report=report,
+        devchain=True,
     )
     if run_testnet(options) is None:
         raise typer.Exit(130)

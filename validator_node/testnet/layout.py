@@ -20,6 +20,7 @@ from validator_node.errors import TestnetError
 from validator_node.journal_bridge import begin_history
 from validator_node.keys import Keys, Seeds, save_keystore
 from validator_node.network.host import peer_id_of
+from validator_node.testnet.chain_site import STALE_S, ChainSite, write_chain
 from validator_node.testnet.wiring import HOST, Loopback, Wiring
 
 STAKES = (310, 270, 230, 190)
@@ -52,6 +53,9 @@ class TestnetOptions:
     """Names of the example challenges; empty for all of them."""
     skills: tuple[int, ...] = (0, 1, 2, 3)
     """Skills of the miners, in order; further ones repeat them."""
+    devchain: bool = False
+    """Whether the validators submit through the Bittensor SDK to a development chain of their own;
+    otherwise they share the embedded chain."""
     away: frozenset[int] = frozenset()
     """Nodes that do not run from the beginning: no miner counts on them."""
 
@@ -111,6 +115,8 @@ class Layout:
     genesis: Genesis
     genesis_file: Path
     chain_dir: Path
+    chain: ChainSite | None
+    """The development chain, None for the embedded one in `chain_dir`."""
     validators: tuple[ValidatorSite, ...]
     miners: tuple[MinerSite, ...]
     observers: tuple[ValidatorSite, ...] = field(default=())
@@ -185,6 +191,10 @@ def prepare(options: TestnetOptions, wiring: Wiring | None = None) -> Layout:
     genesis = _genesis(options, founders, [Keys.of(seed) for seed in miner_seeds])
     genesis_file = root / "genesis.bin"
     genesis_file.write_bytes(encode(genesis))
+    chain = write_chain(root / "chain", genesis) if options.devchain else None
+    where: dict[str, object] = {"chain_dir": str((root / "chain").absolute())}
+    if chain is not None:
+        where = {"chain_endpoints": [chain.url], "chain_stale_s": STALE_S}
     peer_ids = [str(peer_id_of(seed.libp2p)) for seed in seeds]
     nodes = []
     for index, seed in enumerate(seeds):
@@ -194,7 +204,7 @@ def prepare(options: TestnetOptions, wiring: Wiring | None = None) -> Layout:
             for other, peer_id in enumerate(peer_ids)
             if other != index
         ]
-        _write_validator(root, site, seed, wiring, dialled)
+        _write_validator(root, site, seed, wiring, {"bootstrap": dialled, **where})
         nodes.append(site)
     addresses = [site.address for site in nodes if site.index not in options.away]
     miners = []
@@ -208,6 +218,7 @@ def prepare(options: TestnetOptions, wiring: Wiring | None = None) -> Layout:
         genesis,
         genesis_file,
         root / "chain",
+        chain,
         tuple(validators),
         tuple(miners),
         tuple(observers),
@@ -235,7 +246,11 @@ def _site(options: TestnetOptions, index: int, wiring: Wiring, peer_id: str) -> 
 
 
 def _write_validator(
-    root: Path, site: ValidatorSite, seeds: Seeds, wiring: Wiring, bootstrap: list[str]
+    root: Path,
+    site: ValidatorSite,
+    seeds: Seeds,
+    wiring: Wiring,
+    own: Mapping[str, object],
 ) -> None:
     site.folder.mkdir()
     passphrase = secrets.token_urlsafe(16)
@@ -252,13 +267,12 @@ def _write_validator(
             "keystore": "keystore",
             "passphrase_file": "passphrase",
             "state_dir": "state",
-            "chain_dir": str(root.absolute() / "chain"),
             "listen_host": place.host,
             "listen_port": place.port,
             "metrics_host": place.host,
             "metrics_port": place.metrics_port,
-            "bootstrap": bootstrap,
             "workers": 1,
+            **own,
             **wiring.settings,
         },
     )

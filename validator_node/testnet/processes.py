@@ -14,6 +14,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from validator_node.errors import TestnetError
+from validator_node.testnet.chain_site import ChainSite
 from validator_node.testnet.layout import MinerSite, ValidatorSite
 
 STOP_S = 20.0
@@ -69,6 +70,11 @@ async def start_validator(site: ValidatorSite) -> Child:
     """Start a validator's process."""
     arguments = ["run", "--config", str(site.config), "--log-file", str(site.log)]
     return await _start(f"validator {site.index}", site.log, arguments, site.prefix)
+
+
+async def start_chain(site: ChainSite) -> Child:
+    """Start the development chain."""
+    return await _start("devchain", site.log, site.arguments)
 
 
 async def start_miner(site: MinerSite) -> Child:

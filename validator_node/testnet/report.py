@@ -8,11 +8,13 @@ vectors on the chain, and no two signatures for one slot in any journal. What fa
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from chain.interface import WeightVector
 from protocol.codec import decode
 from protocol.identity import ss58_of
 from protocol.records.result import Replicated, Result
@@ -30,15 +32,23 @@ from validator_node.testnet.processes import Child
 Weights = list[list[int]]
 
 
-def make_report(layout: Layout, duration_s: float, children: list[Child]) -> dict[str, Any]:
-    """Return the report of a network whose validators have ended."""
+def make_report(
+    layout: Layout,
+    duration_s: float,
+    children: list[Child],
+    stored: Mapping[int, WeightVector],
+) -> dict[str, Any]:
+    """Return the report of a network whose validators have ended.
+
+    `stored` is what the development chain held for each validator; the embedded one is read here.
+    """
     stores = [
         Store.open(site.folder / "state" / "db", layout.genesis) for site in layout.validators
     ]
     try:
         height = min(store.height for store in stores)
         validators = [
-            _validator(layout, site, store, height)
+            _validator(layout, site, store, height, stored)
             for site, store in zip(layout.validators, stores, strict=True)
         ]
         first = stores[0]
@@ -59,13 +69,22 @@ def make_report(layout: Layout, duration_s: float, children: list[Child]) -> dic
     return report
 
 
-def _validator(layout: Layout, site: ValidatorSite, store: Store, height: int) -> dict[str, Any]:
+def _validator(
+    layout: Layout,
+    site: ValidatorSite,
+    store: Store,
+    height: int,
+    stored: Mapping[int, WeightVector],
+) -> dict[str, Any]:
     entry = store.ledger.get(height)
     root = store.root_after(height)
     if entry is None or root is None:
         raise TestnetError(f"validator {site.index} has no slot {height}")
-    chain = embedded_chain(layout.genesis, layout.chain_dir)
-    weights = trio.run(chain.weights_of, site.index)
+    if layout.chain is None:
+        chain = embedded_chain(layout.genesis, layout.chain_dir)
+        weights = trio.run(chain.weights_of, site.index)
+    else:
+        weights = stored.get(site.index, ())
     return {
         "index": site.index,
         "peer_id": site.address.rsplit("/p2p/", 1)[-1],

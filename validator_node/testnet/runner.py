@@ -15,8 +15,10 @@ from typing import Any
 import httpx
 import trio
 
+from chain.interface import WeightVector
 from validator_node.errors import TestnetError
 from validator_node.testnet import processes
+from validator_node.testnet.chain_site import read_weights
 from validator_node.testnet.layout import Layout, TestnetOptions, prepare
 from validator_node.testnet.processes import Child, Figures
 from validator_node.testnet.report import make_report
@@ -45,6 +47,9 @@ class Testnet:
         self._client = client
         self._validators: list[Child] = []
         self._miners: list[Child] = []
+        self._chain: Child | None = None
+        self.stored: dict[int, WeightVector] = {}
+        """What the development chain held for each validator when the network was drained."""
         self._started = trio.current_time()
         self.recovery_s: float | None = None
         """From the primary's death to the first decision of a later view."""
@@ -71,7 +76,8 @@ class Testnet:
         """Show progress until `until` holds; False when `deadline_s` passed first."""
         with trio.move_on_after(deadline_s):
             while True:
-                processes.check_alive([*self._validators, *self._miners])
+                chain = [] if self._chain is None else [self._chain]
+                processes.check_alive([*chain, *self._validators, *self._miners])
                 rows = await self._figures()
                 for child in self._validators:
                     child.sample()
@@ -94,7 +100,9 @@ class Testnet:
     # --- phases ------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the validators, wait until all are linked, then start the miners."""
+        """Start the chain and the validators, wait until all are linked, then start the miners."""
+        if self._layout.chain is not None:
+            self._chain = await processes.start_chain(self._layout.chain)
         for site in self._layout.validators:
             self._validators.append(await processes.start_validator(site))
         others = len(self._validators) - 1
@@ -169,6 +177,10 @@ class Testnet:
             ),
             2 * epoch_s + DRAIN_DEADLINE_S,
         )
+        if self._layout.chain is not None:
+            uids = [site.index for site in self._layout.validators]
+            netuid = self._layout.genesis.chain.netuid
+            self.stored = await read_weights(self._layout.chain, netuid, uids)
 
     def _is_drained(self, rows: list[Figures | None]) -> bool:
         quiet = ("statements_waiting", "submissions_waiting", "evaluations_waiting", "pending")
@@ -184,6 +196,8 @@ class Testnet:
         async with trio.open_nursery() as nursery:
             for child in [*self._miners, *self._validators]:
                 nursery.start_soon(processes.stop, child)
+        if self._chain is not None:
+            await processes.stop(self._chain)
 
 
 def _all(holds: Callable[[Figures], bool]) -> Condition:
@@ -245,7 +259,7 @@ def run_testnet(options: TestnetOptions) -> dict[str, Any] | None:
         screen.say("interrupted; every process has ended")
         return None
     testnet, loaded_s = ended
-    report = make_report(layout, loaded_s, testnet.validators)
+    report = make_report(layout, loaded_s, testnet.validators, testnet.stored)
     report["recovery_s"] = testnet.recovery_s
     print_report(screen.console, report)
     if options.report is not None:
