@@ -24,6 +24,7 @@ import trio
 
 from chain.errors import ChainError, ChainErrorCode
 from chain.interface import Chain, HotkeySigner, WeightVector
+from chain.preflight import Ready, Refused
 from chain.submission_state import Stage, SubmissionKeeper, SubmissionRecord, judged
 from chain.submitter import Order, Outcome, Undecided, Wait, WeightSubmitter
 from chain.submitter_advice import advice
@@ -148,6 +149,16 @@ class EpochSubmitter:
             for certified in order.vectors:
                 nursery.start_soon(carry, certified)
         return found
+
+    async def preview(self, order: EpochOrder) -> dict[int, Ready | Wait | Refused]:
+        """Return what `submit` would do now, by mechanism. Sends nothing. Raises `ChainError`."""
+        hotkey = self._signer.public_key
+        return {
+            certified.mechanism: await self._submitter.preview(
+                self._chain, hotkey, self._order(order, certified)
+            )
+            for certified in order.vectors
+        }
 
     async def settle(self, order: EpochOrder, *, again_s: float = 60.0) -> dict[int, Outcome]:
         """Submit `order`, and after `again_s` seconds again for as long as anything is undecided.

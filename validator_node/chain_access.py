@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chain.interface import Chain
+from chain.submitter import WeightSubmitter
 from protocol.records.genesis import Genesis
 from validator_node.config import NodeConfig
 from validator_node.errors import ConfigError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 EMBEDDED_LANDING_BLOCKS = 2
 MARGIN_BLOCKS = 16
 LONGEST_POLL_S = 6.0
+STAGGER_SHARE = 8
+"""The submitters are spread over the first eighth of a tempo."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ class ChainAccess:
     poll_s: float
     landing_blocks: int = EMBEDDED_LANDING_BLOCKS
     status: Callable[[], ChainStatus | None] = lambda: None
+
+
+def patience(access: ChainAccess, genesis: Genesis) -> WeightSubmitter:
+    """Return the submitter that suits the chain."""
+    return WeightSubmitter(
+        poll_s=access.poll_s,
+        stagger_window=genesis.chain.tempo // STAGGER_SHARE,
+        landing_blocks=access.landing_blocks,
+    )
 
 
 @asynccontextmanager

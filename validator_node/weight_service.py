@@ -30,23 +30,19 @@ from chain.errors import ChainError
 from chain.interface import HotkeySigner
 from chain.metagraph import epoch_metagraph
 from chain.submission_state import SubmissionKeeper
-from chain.submitter import WeightSubmitter
-from chain.submitter_epoch import Alert, Certified, EpochOrder, EpochSubmitter, OnNoWeights
-from protocol.codec import decode, digest_of
-from protocol.records.genesis import Neuron
+from chain.submitter_epoch import Alert, EpochSubmitter, OnNoWeights
+from protocol.codec import digest_of
 from protocol.records.metagraph import EpochMetagraph, MetagraphFormError
 from protocol.records.statement import Observation
 from protocol.records.weights import EpochWeights
-from registry import keys as state_keys
 from registry.access import neuron
 from registry.election import electorate
-from validator_node.chain_access import ChainAccess
+from validator_node.chain_access import ChainAccess, patience
+from validator_node.epoch_order import epoch_order
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 
 LOOK_DEADLINE_S = 60.0
-STAGGER_SHARE = 8
-"""The submitters are spread over the first eighth of a tempo."""
 READ_AGAIN_AFTER = 10
 """Looks at the chain after which a metagraph that is not agreed on is read again."""
 
@@ -84,11 +80,7 @@ class WeightService:
             access.chain,
             signer,
             book,
-            WeightSubmitter(
-                poll_s=access.poll_s,
-                stagger_window=store.genesis.chain.tempo // STAGGER_SHARE,
-                landing_blocks=access.landing_blocks,
-            ),
+            patience(access, store.genesis),
             on_no_weights=on_no_weights,
             on_alert=self._on_alert,
         )
@@ -199,7 +191,8 @@ class WeightService:
         self._registered = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_when_superseded, weights.epoch, nursery.cancel_scope)
-            await self.submitter.settle(self._order(weights))
+            order = epoch_order(self._store.tree.view(), weights, self._version_key)
+            await self.submitter.settle(order)
             self.submitted_epoch = weights.epoch
             nursery.cancel_scope.cancel()
         for mechanism, outcome in self.submitter.outcomes.items():
@@ -233,24 +226,6 @@ class WeightService:
         if padded:
             self.alerts["padded"] += 1
             log.warning("weights filled up to the chain's least length", uids=padded)
-
-    def _order(self, weights: EpochWeights) -> EpochOrder:
-        neurons = self._store.tree.view().items(state_keys.NEURON)
-        holder = {one.uid: one.hotkey for one in (decode(Neuron, data) for _, data in neurons)}
-        vectors = []
-        for one in weights.mechanisms:
-            vector = tuple((entry.uid, entry.weight) for entry in one.vector)
-            # The uids are of the metagraph that ended the epoch, which the state has since then.
-            holders = tuple(holder[uid] for uid, _ in vector if uid in holder)
-            known = holders if len(holders) == len(vector) else ()
-            vectors.append(Certified(one.mechanism, vector, known))
-        return EpochOrder(
-            epoch=weights.epoch,
-            since_block=weights.block,
-            vectors=tuple(vectors),
-            seed=digest_of(weights),
-            version_key=self._version_key,
-        )
 
     def _on_alert(self, alert: Alert) -> None:
         self.alerts[alert.name] += 1

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from protocol.codec import sha256
 from protocol.identity import ss58_of
 from tests.support import make_verdict
 from tests.validator_node.databases import Node
 from validator_node.cli.main import app
+from validator_node.cli.weights_submit import NotSubmittedError
 from validator_node.errors import ConfigError
+from validator_node.keys import Seeds, save_keystore
 
 
 @pytest.fixture
@@ -79,3 +82,28 @@ def test_metagraph(node: Node) -> None:
     assert (found["epoch"], found["set_kept"], len(found["neurons"])) == (1, "", 8)
     first, last = found["neurons"][0], found["neurons"][-1]
     assert (first["votes with"], last["votes with"], last["consensus key"]) == (1, "", "")
+
+
+def unlock(node: Node, monkeypatch: pytest.MonkeyPatch, hotkey_seed: bytes) -> None:
+    """Give the node a keystore with this hotkey."""
+    seeds = Seeds(hotkey=hotkey_seed, consensus=bytes(32), libp2p=bytes(32))
+    save_keystore(node.folder / "keystore", seeds, "secret")
+    monkeypatch.setenv("VALIDATOR_PASSPHRASE", "secret")
+
+
+def test_submit_says_what_it_would_do_and_then_does_it_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlock(node, monkeypatch, sha256(b"hotkey", bytes([0])))
+    for _ in range(2):
+        assert "would be sent now" in run(node, "weights", "submit", "--dry-run")
+    assert "ReadBack" in run(node, "weights", "submit")
+    assert "already=True" in run(node, "weights", "submit")
+
+
+def test_submit_names_why_it_would_not(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlock(node, monkeypatch, sha256(b"nobody"))
+    text = run(node, "weights", "submit", "--dry-run")
+    assert "would not be sent, HotKeyNotRegisteredInSubNet" in text
+    with pytest.raises(NotSubmittedError, match="mechanism 0"):
+        run(node, "weights", "submit")

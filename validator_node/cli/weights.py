@@ -18,7 +18,7 @@ from validator_node.config import load_config, load_genesis
 from validator_node.errors import ConfigError
 from validator_node.explanation import Explanation
 
-app = typer.Typer(no_args_is_help=True, help="Weights: show, explain.")
+app = typer.Typer(no_args_is_help=True, help="Weights: show, explain, submit.")
 
 ConfigOption = Annotated[Path, typer.Option(help="TOML configuration of the stopped node")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
@@ -146,6 +146,19 @@ def _explained(found: Explanation) -> dict[str, Any]:
         "results": found.results,
         "masked": [{"hotkey": ss58_of(m.hotkey), "reason": m.reason} for m in found.masked],
     }
+
+
+@app.command()
+def submit(
+    config: ConfigOption,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done, and send nothing")
+    ] = False,
+) -> None:
+    """Carry the newest certified weights to the chain, as the node does when it runs."""
+    from validator_node.cli.weights_submit import submit_weights
+
+    submit_weights(config, dry_run=dry_run)
 
 
 def metagraph(config: ConfigOption, as_json: JsonOption = False) -> None:
