@@ -81,7 +81,7 @@ class UnmeteredHost:
 
 
 def _nothing_stored(*_: object) -> int:
-    """Answer as the sandbox does to a job without data blobs and storage, which the kit's are."""
+    """Answer as the sandbox does to a job without data blobs and with an empty storage."""
     return -1
 
 

@@ -1,13 +1,19 @@
 """Running a challenge's module: what is admitted, what vectors tell, what is measured."""
 
+import re
+
 import pytest
 
 from challenges.advice import outcome_advice
+from challenges.build import compile_project, write
 from challenges.errors import MistakeError
 from challenges.examples import FOLDER, names
 from challenges.project import load_project
 from challenges.runner import Runner, time_worker
+from challenges.scaffold import new_project
 from challenges.vectors import NOWHERE, Output, Vector
+from protocol.records.challenge_storage import StorageWrite
+from runtime.outcome import OutcomeClass
 from runtime.pool import open_pool
 from tests.challenges.folders import ALLOC, GOOD, MEMORY, answer, answering, wat_project
 from tests.challenges.test_project import ONE_LINE
@@ -178,3 +184,46 @@ async def test_time_worker(tmp_path):
             costs = await time_worker(pool, job, 2)
     assert costs.rounds == 2
     assert costs.fastest_us > 0
+
+
+STORING = """#include "platform_guest.h"
+PG_EXPORT(evaluate) int64_t evaluate(uint32_t ptr, uint32_t len) {
+    (void)ptr, (void)len;
+    uint8_t word[8];
+    int32_t size = pg_host_data_get("word", 4, word, sizeof word);
+    if (size < 0 || pg_host_storage_get("last", 4, word, sizeof word) >= 0)
+        return 0; /* no data, or a storage that is not empty */
+    pg_host_storage_put("last", 4, word, (uint32_t)size);
+    pg_text message = {0};
+    return pg_accept(size, &message, 0, 0);
+}
+"""
+
+
+def test_data_blobs_and_storage_from_c(tmp_path):
+    project = new_project(tmp_path, "storing", "c")
+    for source in project.sources():
+        source.write_text(STORING)
+    blob = project.folder / "data" / "blobs" / "word"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"hello")
+    spec = project.spec_path.read_text()
+    policy = 'data_keys = ["word"]\nstorage_bytes = 16\nhost_functions = '
+    names = '["data_get", "storage_get", "storage_put"]'
+    spec = re.sub(r"host_functions = \[.*?\]", policy + names, spec)
+    project.spec_path.write_text(spec)
+    project = load_project(project.folder)
+    project = write(project, compile_project(project))
+    with Runner(project) as runner:
+        outcome = runner.evaluate(runner.job(b"", bytes(32), NOWHERE, "here"))
+    assert (outcome.outcome_class, outcome.score) == (OutcomeClass.OK, 5)
+    assert outcome.writes == (StorageWrite(key=b"last", value=b"hello"),)
+
+
+def test_a_missing_data_blob_is_named(tmp_path):
+    project = new_project(tmp_path, "storing", "c")
+    spec = project.spec_path.read_text()
+    keys = 'data_keys = ["a"]\nhost_functions ='
+    project.spec_path.write_text(spec.replace("host_functions =", keys))
+    with pytest.raises(MistakeError, match=r"data/blobs/a: .*the data blob 'a'"):
+        load_project(project.folder).blobs()

@@ -16,6 +16,12 @@
 @external("platform", "random") declare function hostRandom(ptr: usize, len: u32): void;
 // @ts-ignore: decorator
 @external("platform", "sha256") declare function hostSha256(ptr: usize, len: u32, out: usize): void;
+// @ts-ignore: decorator
+@external("platform", "data_get") declare function hostDataGet(key: usize, len: u32, out: usize, capacity: u32): i32;
+// @ts-ignore: decorator
+@external("platform", "storage_get") declare function hostStorageGet(key: usize, len: u32, out: usize, capacity: u32): i32;
+// @ts-ignore: decorator
+@external("platform", "storage_put") declare function hostStoragePut(key: usize, len: u32, value: usize, size: u32): void;
 
 export const MAX_SCORE: i64 = 1000000;
 const MAX_METRICS = 64;
@@ -40,6 +46,30 @@ export function alloc(size: i32): i32 {
 }
 
 // ---- Host functions ----
+
+/** The data blob of that name (a file of data/blobs), or null. */
+export function dataGet(key: string): Uint8Array | null {
+  const name = String.UTF8.encode(key);
+  const size = hostDataGet(changetype<usize>(name), name.byteLength, 0, 0);
+  if (size < 0) return null;
+  const value = new Uint8Array(size);
+  hostDataGet(changetype<usize>(name), name.byteLength, value.dataStart, size);
+  return value;
+}
+
+/** What the challenge's storage held under the key when the submission was admitted, or null. */
+export function storageGet(key: Uint8Array): Uint8Array | null {
+  const size = hostStorageGet(key.dataStart, key.length, 0, 0);
+  if (size < 0) return null;
+  const value = new Uint8Array(size);
+  hostStorageGet(key.dataStart, key.length, value.dataStart, size);
+  return value;
+}
+
+/** Stores a value once the submission's result is settled; an empty one removes the key. */
+export function storagePut(key: Uint8Array, value: Uint8Array): void {
+  hostStoragePut(key.dataStart, key.length, value.dataStart, value.length);
+}
 
 /** Writes one line to the evaluation's log; it never reaches the verdict. */
 export function log(line: string): void {

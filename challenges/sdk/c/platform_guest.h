@@ -29,6 +29,17 @@ PG_IMPORT(time_ms) extern int64_t pg_host_time_ms(void);
 PG_IMPORT(random) extern void pg_host_random(void *out, uint32_t size);
 PG_IMPORT(sha256) extern void pg_host_sha256(const void *data, uint32_t size, uint8_t *out);
 
+/* Both return the value's length, -1 for none. A value longer than `capacity` is not copied.
+ * data_get finds the files of data/blobs, storage_get the challenge's storage as it stood when the
+ * submission was admitted. storage_put takes effect when the submission's result is settled; an
+ * empty value removes the key. Keys have 1 to 64 bytes, values up to 8,192. */
+PG_IMPORT(data_get)
+extern int32_t pg_host_data_get(const void *key, uint32_t size, void *out, uint32_t capacity);
+PG_IMPORT(storage_get)
+extern int32_t pg_host_storage_get(const void *key, uint32_t size, void *out, uint32_t capacity);
+PG_IMPORT(storage_put)
+extern void pg_host_storage_put(const void *key, uint32_t size, const void *value, uint32_t length);
+
 /* ---- Bytes. ---- */
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size);
