@@ -85,6 +85,8 @@ class NodeConfig(BaseSettings):
     """Added to this machine's clock; for trials of what a wrong clock does."""
     workers: int = Field(default=2, ge=1, le=64)
     """Evaluation worker processes."""
+    challenge_workers: int = Field(default=0, ge=0, le=64)
+    """Workers that one challenge may occupy at a time; 0 for all of them."""
     evaluation_deadline_ms: int = Field(default=30_000, ge=100, le=3_600_000)
     submissions_per_second: float = Field(default=50.0, gt=0)
     """Intake budget of one hotkey."""

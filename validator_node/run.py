@@ -77,6 +77,7 @@ async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
                 module_source=modules.get,
                 expected_engine_id=genesis.engine_id,
                 compiler=compiler,
+                challenge_cap=config.challenge_workers or None,
             ) as pool,
             open_network(network_config) as network,
             open_chain(config, genesis) as chain,

@@ -129,3 +129,19 @@ def test_a_genesis_is_read(tmp_path: Path) -> None:
     path.write_bytes(encode(genesis)[:-1])
     with pytest.raises(ConfigError, match=r"genesis\.bin"):
         load_genesis(path)
+
+
+def test_the_live_chain_in_place_of_the_embedded_one(tmp_path: Path) -> None:
+    live = MINIMAL.replace('chain_dir = "../chain"', 'chain_endpoints = ["ws://127.0.0.1:9944"]')
+    config = load_config(written(tmp_path, live))
+    assert (config.chain_dir, config.chain_endpoints) == (None, ("ws://127.0.0.1:9944",))
+    assert config.on_no_weights == "abstain"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [MINIMAL.replace('chain_dir = "../chain"', ""), MINIMAL + 'chain_endpoints = ["ws://a:1"]\n'],
+)
+def test_there_is_one_chain(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="chain_endpoints or chain_dir: one of the two"):
+        load_config(written(tmp_path, text))
