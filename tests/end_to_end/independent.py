@@ -53,7 +53,7 @@ def settled_results(database: Path) -> list[dict]:
 def emissions(genesis: Path) -> dict[str, int]:
     """Return each challenge's emission from the genesis file."""
     fields = msgpack.unpackb(genesis.read_bytes())
-    return {challenge[0]: challenge[5] for challenge in fields[6]}
+    return {challenge[0]: challenge[6] for challenge in fields[6]}
 
 
 def expected_vector(results: list[dict], emission: dict[str, int]) -> list[list[int]]:
