@@ -28,6 +28,7 @@ from chain.preflight import Ready, Refused
 from chain.submission_state import Stage, SubmissionKeeper, SubmissionRecord, judged
 from chain.submitter import Order, Outcome, Undecided, Wait, WeightSubmitter
 from chain.submitter_advice import advice
+from chain.submitter_outcomes import outcome_of
 
 OnNoWeights = Literal["abstain", "last_certified"]
 
@@ -150,15 +151,24 @@ class EpochSubmitter:
                 nursery.start_soon(carry, certified)
         return found
 
-    async def preview(self, order: EpochOrder) -> dict[int, Ready | Wait | Refused]:
-        """Return what `submit` would do now, by mechanism. Sends nothing. Raises `ChainError`."""
-        hotkey = self._signer.public_key
-        return {
-            certified.mechanism: await self._submitter.preview(
-                self._chain, hotkey, self._order(order, certified)
+    async def preview(self, order: EpochOrder) -> dict[int, Ready | Wait | Outcome]:
+        """Return what `submit` would do now, by mechanism, or what became of it already.
+
+        Sends nothing. Raises `ChainError`.
+        """
+        found: dict[int, Ready | Wait | Outcome] = {}
+        for certified in order.vectors:
+            known = self._known(order.epoch, certified.mechanism)
+            found[certified.mechanism] = known or await self._submitter.preview(
+                self._chain, self._signer.public_key, self._order(order, certified)
             )
-            for certified in order.vectors
-        }
+        return found
+
+    def _known(self, epoch: int, mechanism: int) -> Outcome | None:
+        """Return how an epoch's submission ended, None for none or one that may be tried again."""
+        records = (one for one in self._keeper.records(mechanism) if one.epoch == epoch)
+        ended = [outcome_of(one, already=True) for one in records]
+        return next((one for one in ended if one and not isinstance(one, Refused)), None)
 
     async def settle(self, order: EpochOrder, *, again_s: float = 60.0) -> dict[int, Outcome]:
         """Submit `order`, and after `again_s` seconds again for as long as anything is undecided.

@@ -1,9 +1,10 @@
 """The same submissions in many processes: `python -m tests.runtime.determinism --submissions 1000`.
 
-For each core example a seed makes valid, damaged and random submissions. Three processes, which
-share nothing, evaluate them with one worker and with two, twice each, in another order every time.
-Verdicts and fuel must be equal to the byte in all twelve runs; what differs is named, and the exit
-status is 1.
+For each example a seed makes valid, damaged and random submissions; for `python_coding`, which is
+built at first use and so only done when it is named, see `tests.runtime.python_submissions`. Three
+processes, which share nothing, evaluate them with one worker and with two, twice each, in another
+order every time. Verdicts and fuel must be equal to the byte in all twelve runs; what differs is
+named, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ import msgspec
 import trio
 
 from challenges import examples
+from challenges.artifacts import component_compiler
 from challenges.record import challenge_record
 from protocol.codec import Record, decode, encode, sha256
 from protocol.records.challenge import EvaluationContext, RuntimePolicy
+from runtime.component_admission import is_component
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
 from runtime.pool import WorkerPool, open_pool
+from tests.runtime import python_submissions
 
 PROCESSES = 3
 WORKERS = (1, 2)
@@ -38,6 +42,8 @@ DEADLINE_MS = 120_000
 MAX_PLAN_BYTES = 512 * 1024 * 1024
 PAYLOADS = 64
 """Different valid payloads that damaged ones are made from."""
+CUT_FUEL = 40_000_000
+"""Evaluations that are to run out of fuel get less than this; a trivial Python one takes 8 M."""
 
 
 class Plan(Record):
@@ -113,6 +119,8 @@ def _payloads(name: str) -> tuple[bytes, ...]:
 
 def submission(name: str, random: Random, limit: int) -> bytes:
     """Return a submission of at most `limit` bytes: valid, damaged or random."""
+    if name == python_submissions.NAME:
+        return python_submissions.submission(random, limit)
     good = random.choice(_payloads(name))
     at, end = sorted(random.randrange(len(good) + 1) for _ in range(2))
     match random.randrange(9):
@@ -134,15 +142,19 @@ def submission(name: str, random: Random, limit: int) -> bytes:
 
 
 def limited(policy: RuntimePolicy, random: Random) -> RuntimePolicy:
-    """Return the policy, in one case of four with too little fuel or room for the output.
+    """Return the policy, in one case of three with too little fuel, memory or room for the output.
 
-    Where fuel ends is where two machines would differ first.
+    Where fuel and memory end is where two machines would differ first.
     """
     match random.randrange(16):
         case 0 | 1 | 2:
-            return msgspec.structs.replace(policy, fuel=random.randrange(policy.fuel // 4))
+            most = min(policy.fuel // 4, CUT_FUEL)
+            return msgspec.structs.replace(policy, fuel=random.randrange(most))
         case 3:
             return msgspec.structs.replace(policy, max_output_bytes=random.randrange(128))
+        case 4:
+            pages = random.randint(1, policy.memory_pages)
+            return msgspec.structs.replace(policy, memory_pages=pages)
         case _:
             return policy
 
@@ -192,9 +204,12 @@ async def carry_out(plan: Plan) -> list[Told]:
     example = examples.load(plan.example)
     bodies = {sha256(body): body for body in (example.module, *example.blobs.values())}
     told = []
+    compiler = component_compiler(bodies.get) if is_component(example.module) else None
     for workers in WORKERS:
         limit = len(plan.jobs) + 1
-        async with open_pool(workers, module_source=bodies.get, queue_limit=limit) as pool:
+        async with open_pool(
+            workers, module_source=bodies.get, queue_limit=limit, compiler=compiler
+        ) as pool:
             for run in range(RUNS):
                 order = list(plan.jobs)
                 Random(f"{plan.process} {workers} {run}").shuffle(order)

@@ -98,6 +98,7 @@ def test_submit_says_what_it_would_do_and_then_does_it_once(
     for _ in range(2):
         assert "would be sent now" in run(node, "weights", "submit", "--dry-run")
     assert "ReadBack" in run(node, "weights", "submit")
+    assert "carried to the chain already" in run(node, "weights", "submit", "--dry-run")
     assert "already=True" in run(node, "weights", "submit")
 
 

@@ -100,12 +100,14 @@ async def _version_key(access: ChainAccess) -> int:
     raise NotSubmittedError(f"the chain does not answer: {last}")
 
 
-def _decision(decision: Ready | Wait | Refused) -> str:
+def _decision(decision: Ready | Wait | Outcome) -> str:
     if isinstance(decision, Ready):
         return "would be sent now"
     if isinstance(decision, Wait):
         return f"would be sent in {decision.blocks} blocks ({decision.cause})"
-    return f"would not be sent, {decision.code.value}: {decision.reason}"
+    if isinstance(decision, Refused):
+        return f"would not be sent, {decision.code.value}: {decision.reason}"
+    return f"was carried to the chain already: {decision}"
 
 
 def _show(epoch: int, outcomes: dict[int, Outcome]) -> None:
