@@ -18,6 +18,7 @@
 | `pending/` submission id | `Pending`: admitted, not settled |
 | `deadline/` seq (8) submission id | empty |
 | `result/` submission id | `Result` |
+| `ended/` epoch (8) submission id | the key of its body's `Content` |
 | `content/` sha256(challenge id, body hash) | `Content`: who submitted this body first |
 | `best/` epoch (8) challenge id `/` hotkey | `Best`: the best settled score |
 | `weights/` epoch (8) | `EpochWeights` |
@@ -64,6 +65,7 @@ DEADLINE = b"deadline/"
 RESULT = b"result/"
 CONTENT = b"content/"
 BEST = b"best/"
+ENDED = b"ended/"
 WRITES = b"writes/"
 STORED = b"stored/"
 STORED_SIZE = b"stored-size/"

@@ -29,9 +29,9 @@ from protocol.records.challenge import Challenge, EvaluationContext
 from protocol.records.challenge_storage import are_well_formed, writes_hash
 from protocol.records.result import Copy, Disputed, Replicated, Result
 from protocol.records.statement import VerdictItem
-from protocol.records.submission import SignedSubmission, Submission
+from protocol.records.submission import MAX_EXPIRY_EPOCHS, SignedSubmission, Submission
 from protocol.view import View
-from registry import challenge_storage, keys
+from registry import challenge_storage, keys, pruning
 from registry.access import challenge as find_challenge
 from registry.access import current_epoch, neuron, read, write
 
@@ -91,8 +91,11 @@ def why_inadmissible(view: View, submission: Submission) -> str | None:
         return "other_version"
     if submission.body_size > challenge.policy.max_input_bytes:
         return "too_large"
-    if submission.expiry_epoch < current_epoch(view):
+    epoch = current_epoch(view)
+    if submission.expiry_epoch < epoch:
         return "expired"
+    if submission.expiry_epoch > epoch + MAX_EXPIRY_EPOCHS:
+        return "expires_too_late"
     return None
 
 
@@ -262,6 +265,8 @@ def _end(
         view.delete(row)
     view.delete(_deadline_key(pending.admitted_seq + slot.dispute_after, submission_id))
     write(view, keys.RESULT + submission_id, result)
+    body = keys.content_key(submission.challenge_id, submission.body_hash)
+    pruning.remember(view, slot.epoch, submission_id, body)
     if isinstance(basis, Replicated):
         _raise_best(view, result, basis.score)
     return Ended(result)

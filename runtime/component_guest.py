@@ -7,6 +7,10 @@ Rules:
 3. The C API gives no trap codes for components. What a trap was is told by figures alone, alike on
    every machine: no fuel left means `out of fuel`, anything else is `trap`. That the deadline
    passed is told by the sandbox's own tick count, and is a fault.
+4. Instantiating fails by the guest's doing or by the host's. What the guest ran into has a frame of
+   it, or, where a segment lies out of bounds before any code ran, begins with `_TRAP_TEXT`: there
+   the library's text is all there is, and the library is part of the engine id. Admission keeps
+   the store's limits out of reach, so anything else is the host's, and a fault.
 """
 
 from __future__ import annotations
@@ -19,11 +23,11 @@ from typing import Any
 from wasmtime import _ffi as ffi
 
 from runtime import native
-from runtime.component_admission import MAX_MEMORIES, MAX_MODULES, MAX_TABLE_ELEMENTS
+from runtime.component_rules import MAX_MEMORIES, MAX_MODULES, MAX_TABLE_ELEMENTS, MAX_TABLES
 from runtime.engine import PAGE_BYTES
 from runtime.errors import Fault, FaultReason
 
-_MAX_TABLES = 16
+_TRAP_TEXT = "wasm trap: "
 _STRING: int = ffi.WASMTIME_COMPONENT_STRING.value
 
 
@@ -79,7 +83,7 @@ class ComponentGuest:
             memory_pages * PAGE_BYTES,
             MAX_TABLE_ELEMENTS,
             MAX_MODULES,
-            _MAX_TABLES,
+            MAX_TABLES,
             MAX_MEMORIES,
         )
         self.set_fuel(fuel)
@@ -103,9 +107,11 @@ class ComponentGuest:
         self._component = component
         if not error:
             return
-        if not _ran(error):
-            raise Fault(FaultReason.HOST_MEMORY, native.take_error(error))
-        self._trapped(error)
+        ran = _ran(error)
+        text = native.take_error(error)
+        if not ran and not text.startswith(_TRAP_TEXT):
+            raise Fault(FaultReason.HOST_MEMORY, text)
+        raise ComponentTrapped(self.fuel_left() == 0)
 
     def call(self, name: str, *texts: bytes) -> bytes:
         """Call a function with UTF-8 texts and return its text, UTF-8.
@@ -124,7 +130,8 @@ class ComponentGuest:
         result = ffi.wasmtime_component_val_t()
         error = _call(byref(function), self._context, values, len(texts), byref(result), 1)
         if error:
-            self._trapped(error)
+            native.take_error(error)
+            raise ComponentTrapped(self.fuel_left() == 0)
         try:
             if result.kind != _STRING:
                 raise Fault(FaultReason.INTERNAL, f"{name} returned a value of kind {result.kind}")
@@ -158,10 +165,6 @@ class ComponentGuest:
             _index_delete(index)
         self._functions[name] = function
         return function
-
-    def _trapped(self, error: int) -> None:
-        native.take_error(error)
-        raise ComponentTrapped(self.fuel_left() == 0)
 
 
 def _ran(error: int) -> bool:

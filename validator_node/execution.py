@@ -24,6 +24,7 @@ from registry import epochs, keys, lifecycle
 from registry.access import challenges, current_epoch, read, write
 from registry.catalog import apply_registry_change
 from registry.election import bind_key
+from registry.pruning import prune
 from registry.submissions import (
     Admitted,
     Ended,
@@ -93,6 +94,7 @@ def execute(
     outcome.decided += lifecycle.expire(view, slot.seq)
     if batch.actions:
         write(view, keys.TIME, keys.Time(time_ms=slot.time_ms, seq=slot.seq))
+        prune(view, slot.epoch, parameters.keep_epochs)
     for action in batch.actions:
         if isinstance(action, Statement):
             _apply_statement(view, voters, slot, action, outcome)

@@ -31,6 +31,8 @@ MAX_INLINE_BODY_BYTES = 4096
 """Bodies up to this length travel inside the gossip message, longer ones never do."""
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """The longest body, whatever a challenge's policy allows."""
+MAX_EXPIRY_EPOCHS = 512
+"""Epochs that a submission may be signed for in advance."""
 MAX_POSTED_SUBMISSIONS = 32
 """Submissions one gossip message may carry."""
 

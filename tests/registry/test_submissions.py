@@ -11,6 +11,7 @@ from consensus.validators import Voters
 from protocol.codec import sha256
 from protocol.envelope import seed_of
 from protocol.records.result import Copy, Disputed, Replicated, Result, result_key
+from protocol.records.submission import MAX_EXPIRY_EPOCHS
 from registry import keys
 from registry.access import read, write
 from registry.submissions import (
@@ -55,6 +56,7 @@ def test_admission_fixes_version_and_context() -> None:
         ({"challenge_version": 2}, "other_version"),
         ({"body_size": 1001}, "too_large"),
         ({"expiry_epoch": 1}, "expired"),
+        ({"expiry_epoch": 2 + MAX_EXPIRY_EPOCHS + 1}, "expires_too_late"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
