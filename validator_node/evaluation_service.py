@@ -5,7 +5,8 @@ Rules:
    it.
 2. A Fault (deadline, lost worker, missing body) is not a verdict: the evaluation is tried again
    `RETRIES` times, then this validator abstains and counts it.
-3. A missing body is fetched by hash from the other validators, one after the other.
+3. A missing body is fetched by hash from the other validators, by `FETCHERS` tasks of their own
+   and for each hotkey one at a time: whoever holds bodies back delays his own evaluations only.
 4. After a restart everything unsettled that this validator has not stated is evaluated again.
 5. All that is owed stands in the pool's queue, as far as `CONSUMERS` allows: who is served next is
    the pool's decision. A challenge's share of working time is its share of the emission.
@@ -15,7 +16,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -36,6 +37,7 @@ from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
 from runtime.pool import WorkerPool
 from storage.audit_log import AuditLog, Evaluated
+from storage.errors import BlobDamagedError
 from validator_node.errors import BodyMissingError
 from validator_node.founding import now_ms
 from validator_node.speaker import Speaker
@@ -45,6 +47,7 @@ RETRIES = 3
 RETRY_AFTER_S = 1.0
 CONSUMERS = 256
 """Evaluations in the pool or waiting for their body, well below the pool's `queue_limit`."""
+FETCHERS = 8
 FLUSH_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -73,17 +76,29 @@ class EvaluationService:
         self._deadline_ms = deadline_ms
         self._queue: deque[Admitted] = deque()
         self._ready = trio.Event()
+        self._bodiless: OrderedDict[bytes, deque[Admitted]] = OrderedDict()
+        """What waits for its body, by hotkey."""
+        self._fetching: set[bytes] = set()
+        """Hotkeys of which a body is being fetched."""
+        self._lacking = trio.Event()
         self._jobs = 0
         self.classes: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + sum(map(len, self._bodiless.values()))
 
     def add(self, admitted: Admitted) -> None:
         """Queue an admitted submission. The state bounds how many there can be."""
-        self._queue.append(admitted)
-        self._ready.set()
+        if self._store.has_body(admitted.submission.body_hash):
+            self._queue.append(admitted)
+            self._ready.set()
+        else:
+            self._await_body(admitted)
+
+    def _await_body(self, admitted: Admitted) -> None:
+        self._bodiless.setdefault(admitted.submission.hotkey, deque()).append(admitted)
+        self._lacking.set()
 
     def resume(self, hotkey: bytes) -> int:
         """Queue what is unsettled and unstated by validator `hotkey`; return how much that is."""
@@ -94,12 +109,14 @@ class EvaluationService:
             challenge = find_challenge(view, pending.submission.challenge_id)
             if challenge is not None and challenge.version == pending.challenge_version:
                 self.add(Admitted(submission_id, pending.submission, challenge, pending.context))
-        return len(self._queue)
+        return len(self)
 
     async def run(self) -> None:
         """Evaluate for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush)
+            for _ in range(FETCHERS):
+                nursery.start_soon(self._fetch)
             for _ in range(CONSUMERS):
                 nursery.start_soon(self._consume)
 
@@ -107,6 +124,40 @@ class EvaluationService:
         while True:
             await trio.sleep(FLUSH_EVERY_S)
             await trio.to_thread.run_sync(self._audit.flush)
+
+    async def _fetch(self) -> None:
+        while True:
+            hotkey = next((key for key in self._bodiless if key not in self._fetching), None)
+            if hotkey is None:
+                self._lacking = trio.Event()
+                await self._lacking.wait()
+                continue
+            self._fetching.add(hotkey)
+            try:
+                await self._fetch_for(hotkey)
+            finally:
+                self._fetching.discard(hotkey)
+                self._lacking.set()
+
+    async def _fetch_for(self, hotkey: bytes) -> None:
+        """Bring the body of a hotkey's oldest submission that lacks one."""
+        waiting = self._bodiless[hotkey]
+        admitted = waiting.popleft()
+        if waiting:
+            self._bodiless.move_to_end(hotkey)
+        else:
+            del self._bodiless[hotkey]
+        for attempt in range(RETRIES):
+            if self._store.result(admitted.submission_id) is not None:
+                return
+            body = await self._fetch_body(admitted.submission)
+            if body is not None and sha256(body) == admitted.submission.body_hash:
+                self._queue.append(admitted)
+                self._ready.set()
+                return
+            self._fault(admitted, BodyMissingError(admitted.submission.body_hash), attempt)
+            await trio.sleep(RETRY_AFTER_S * (attempt + 1))
+        self.faults["abstained"] += 1
 
     async def _consume(self) -> None:
         while True:
@@ -119,23 +170,29 @@ class EvaluationService:
 
     async def _evaluate(self, admitted: Admitted) -> None:
         for attempt in range(RETRIES):
+            body = self._held_body(admitted.submission)
+            if body is None:  # dropped or damaged meanwhile
+                self._await_body(admitted)
+                return
             try:
-                body = await self._body(admitted.submission)
                 outcome = await self._run_job(admitted, body)
-            except (Fault, BodyMissingError) as fault:
-                self.faults[str(fault.reason)] += 1
-                log.warning(
-                    "evaluation fault",
-                    submission=admitted.submission_id.hex()[:16],
-                    reason=str(fault),
-                    attempt=attempt + 1,
-                )
+            except Fault as fault:
+                self._fault(admitted, fault, attempt)
                 await trio.sleep(RETRY_AFTER_S * (attempt + 1))
                 continue
             self.classes[outcome.outcome_class] += 1
             self._state(admitted, outcome)
             return
         self.faults["abstained"] += 1
+
+    def _fault(self, admitted: Admitted, fault: Fault | BodyMissingError, attempt: int) -> None:
+        self.faults[str(fault.reason)] += 1
+        log.warning(
+            "evaluation fault",
+            submission=admitted.submission_id.hex()[:16],
+            reason=str(fault),
+            attempt=attempt + 1,
+        )
 
     async def _run_job(self, admitted: Admitted, body: bytes) -> Outcome:
         """Return the outcome, and leave an entry in the audit log. Raises `Fault`."""
@@ -162,13 +219,11 @@ class EvaluationService:
         if not self._speaker.add(verdict):
             self.faults["unsaid"] += 1
 
-    async def _body(self, submission: Submission) -> bytes:
-        body = self._store.body(submission.body_hash)
-        if body is None:
-            body = await self._fetch_body(submission)
-        if body is None or sha256(body) != submission.body_hash:
-            raise BodyMissingError(submission.body_hash)
-        return body
+    def _held_body(self, submission: Submission) -> bytes | None:
+        try:
+            return self._store.body(submission.body_hash)
+        except BlobDamagedError:
+            return None
 
     def _job(self, admitted: Admitted, body: bytes) -> EvaluationJob:
         self._jobs += 1

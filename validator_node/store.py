@@ -77,8 +77,7 @@ class Store:
     ) -> Self:
         """Open the database at `path`, filled with the genesis if it is new.
 
-        Raises `GenesisMismatchError` if it belongs to another network, and the errors of
-        `Database.open`.
+        Raises `GenesisMismatchError` for another network's, and the errors of `Database.open`.
         """
         database = Database.open(path)
         try:
@@ -116,10 +115,7 @@ class Store:
         return current_epoch(self.tree.view())
 
     def voters_of(self, epoch: int) -> Voters:
-        """Return the voters of an epoch: the state's, or those its edge checkpoint names.
-
-        Epoch 0, and one that nothing here tells of, has the genesis' members.
-        """
+        """Return an epoch's voters: the state's, else its edge checkpoint's, else the genesis'."""
         now = electorate(self.tree.view())
         if now is not None and now.voters.epoch == epoch:
             return Voters(now.voters, self.genesis.network_id)
@@ -257,6 +253,10 @@ class Store:
     def body(self, digest: bytes) -> bytes | None:
         """Return a submission's body by its hash, or None."""
         return self._fresh_bodies.get(digest) or self.blobs.get(digest)
+
+    def has_body(self, digest: bytes) -> bool:
+        """Whether a submission's body is here, unchecked."""
+        return digest in self._fresh_bodies or self.blobs.has(digest)
 
     @property
     def is_dirty(self) -> bool:

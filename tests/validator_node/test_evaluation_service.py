@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ class Site:
         self.folder = folder
         self.audit = AuditLog(store.database, folder / "audit")
         self.items: list[StatementItem] = []
+        self.fetched = 0
         self.said = trio.Event()
         self.speaker = Speaker(
             world.voters,
@@ -56,6 +58,11 @@ class Site:
         submission = self.world.submission(BODY)
         challenge = replaced(make_challenge("alpha"), module_hash=sha256(code), policy=POLICY)
         return Admitted(submission.submission_id, submission, challenge, WORLD)
+
+    async def fetch(self, submission: Submission) -> bytes | None:
+        self.fetched += 1
+        self.store.put_body(submission.body_hash, BODY)
+        return BODY
 
     @asynccontextmanager
     async def running(
@@ -79,10 +86,6 @@ class Site:
         self.audit.flush()
 
 
-async def _has_body(submission: Submission) -> bytes | None:
-    return BODY
-
-
 async def _has_none(submission: Submission) -> bytes | None:
     return None
 
@@ -90,7 +93,7 @@ async def _has_none(submission: Submission) -> bytes | None:
 async def test_a_verdict_is_stated_and_audited(world: World, store: Store, tmp_path: Path) -> None:
     site = Site(world, store, tmp_path)
     admitted = site.admitted()
-    async with site.running(_has_body) as service:
+    async with site.running(site.fetch) as service:
         service.add(admitted)
         with trio.fail_after(WAIT_S):
             await site.said.wait()
@@ -114,7 +117,7 @@ async def test_a_fault_is_audited_and_ends_in_abstaining(
     world: World, store: Store, tmp_path: Path
 ) -> None:
     site = Site(world, store, tmp_path)
-    async with site.running(_has_body) as service:
+    async with site.running(site.fetch) as service:
         service.add(site.admitted(code=b"a module that nobody has"))
         await site.audited(RETRIES)
         await until(lambda: service.faults["abstained"])
@@ -134,3 +137,28 @@ async def test_a_body_that_nobody_has_ends_in_abstaining(
         await until(lambda: service.faults["abstained"])
     assert len(site.audit) == 0
     assert site.items == []
+
+
+async def test_a_hotkey_whose_bodies_do_not_come_delays_nobody_else(
+    world: World, store: Store, tmp_path: Path
+) -> None:
+    site = Site(world, store, tmp_path)
+    asked: list[bytes] = []
+
+    async def fetch(submission: Submission) -> bytes | None:
+        asked.append(submission.hotkey)
+        if submission.hotkey == world.miners[0].public_key:
+            await trio.sleep_forever()
+        return await site.fetch(submission)
+
+    async with site.running(fetch) as service:
+        for number in range(40):
+            submission = world.submission(b"%d" % number)
+            service.add(dataclasses.replace(site.admitted(), submission=submission))
+        other = dataclasses.replace(site.admitted(), submission=world.submission(BODY, miner=1))
+        service.add(other)
+        with trio.fail_after(WAIT_S):
+            await site.said.wait()
+    assert site.items[0].submission_id == other.submission_id
+    assert asked.count(world.miners[0].public_key) == 1
+    assert len(service) == 39
