@@ -7,7 +7,7 @@ Rules:
 3. An empty vector is refused by name. There is no fallback to uid 0.
 4. Submitters are staggered: each hotkey has its own block in a window after the epoch closed.
 5. A weight was earned by a hotkey, not by a uid: what a uid's next holder would inherit is left out
-   before anything is asked.
+   before anything is asked, and the rest is fitted to the chain's limits again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from fractions import Fraction
 from typing import Literal
 
 from chain.errors import ChainError, ChainErrorCode
+from chain.fitting import fit
 from chain.interface import EpochStatus, Metagraph, WeightVector
 from chain.rules import CallUnderCheck, blocks_until_allowed, checked_weights
-from chain.weights import is_normal_form, normal_form
+from chain.weights import is_normal_form
 from protocol.codec import sha256
 
 STAGGER_DOMAIN = b"chain/stagger/1\n"
@@ -61,10 +62,14 @@ def stagger_blocks(seed: bytes, hotkey: bytes, window: int) -> int:
 def without_reused(
     vector: WeightVector, holders: tuple[bytes, ...], metagraph: Metagraph
 ) -> WeightVector:
-    """Return `vector` in normal form without the uids that have changed hands since.
+    """Return `vector` without the uids that have changed hands since, within the chain's limits.
 
     `holders` are the hotkeys that the weights were earned by, in the order of the vector; () if
     that is unknown, which leaves the vector as it is. A uid that no longer exists is left out, too.
+    If one was left out, the others are fitted anew (`chain.fitting`): what was within the subnet's
+    largest share and least length with it need not be without it. Missing entries are filled with
+    uids that had no weight, never with one that was left out. () if nothing is left, or too few
+    are for the largest weight.
 
     By hand: ((1, 65535), (2, 32768), (4, 16384)) without uid 1 has the largest 32768, so
     16384 * 65535 / 32768 = 32767.5, to even 32768: ((2, 65535), (4, 32768)).
@@ -79,7 +84,15 @@ def without_reused(
         for (uid, weight), holder in zip(vector, holders, strict=True)
         if now.get(uid) == holder
     }
-    return vector if len(kept) == len(vector) else normal_form(kept)
+    if len(kept) == len(vector):
+        return vector
+    rules, others = metagraph.rules, now.keys() - {uid for uid, _ in vector}
+    return fit(
+        kept,
+        kept.keys() | others,
+        max_limit=rules.max_weight_limit,
+        min_length=min(rules.min_allowed_weights, len(now)),
+    ).vector
 
 
 def vector_fault(vector: WeightVector) -> Refused | None:

@@ -106,7 +106,7 @@ def _check_caller(metagraph: Metagraph, call: CallUnderCheck) -> Neuron:
         raise ChainError(
             Code.INCORRECT_WEIGHT_VERSION_KEY,
             f"version key {call.version_key}, subnet {metagraph.netuid} asks for "
-            f"{rules.version_key} or more; upgrade this node",
+            f"{rules.version_key} or more; send the subnet's version key",
         )
     return neuron
 

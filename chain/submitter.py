@@ -22,14 +22,7 @@ import trio
 
 from chain.errors import ChainError, ChainErrorCode, Retry
 from chain.interface import Chain, HotkeySigner, WeightVector
-from chain.preflight import (
-    Ready,
-    Refused,
-    Wait,
-    preflight,
-    stagger_blocks,
-    without_reused,
-)
+from chain.preflight import Ready, Refused, Wait, preflight, stagger_blocks, without_reused
 from chain.submission_state import (
     Limits,
     MemoryKeeper,
@@ -91,10 +84,14 @@ class WeightSubmitter:
     finalisation, `overall_deadline_s` everything with all waits. `attempts` bounds the calls sent
     and, apart from that, the failed reads in a row. `stagger_window` spreads the submitters.
     `landing_blocks` is for how long a call may still land: the mortality of what the adapter signs.
+
+    `inclusion_deadline_s` is above all that a write of the SDK's adapter may take, a connection
+    included (`write_s + connect_s + grace_s` of its `Deadlines`). The adapter's own deadline must
+    come first: by that one its watchdog hears of a connection that has fallen silent.
     """
 
     call_deadline_s: float = 30.0
-    inclusion_deadline_s: float = 120.0
+    inclusion_deadline_s: float = 180.0
     overall_deadline_s: float = 3600.0
     poll_s: float = 3.0
     longest_pause_s: float = 60.0
@@ -122,7 +119,7 @@ class WeightSubmitter:
         *,
         seed: bytes = b"",
         mechanism: int = 0,
-        version_key: int = 0,
+        version_key: int | None = None,
         since_block: int | None = None,
         until_block: int | None = None,
     ) -> Outcome:
@@ -318,7 +315,7 @@ class _Carriage:
                     self.signer,
                     vector,
                     mechanism=self.order.mechanism,
-                    version_key=self.order.version_key,
+                    version_key=view.key_for(self.order.version_key),
                 ),
             )
         except ChainError as error:
@@ -339,6 +336,8 @@ class _Carriage:
         if backs_off:
             self.pause_s = self.reader.pause_s(self.sent)
             return view.head.number + 1
+        if error.code is ChainErrorCode.TOO_MANY_UNREVEALED_COMMITS:  # only an epoch makes room
+            return max(view.epoch.next_epoch_block, view.head.number + 1)
         return view.head.number + max(error.wait_blocks or 0, 1 << (self.sent - 1))
 
     async def _keep(self, record: SubmissionRecord) -> None:

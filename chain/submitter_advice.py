@@ -21,7 +21,8 @@ ADVICE: dict[str, str] = {
     "HotKeyNotRegisteredInSubNet": "The hotkey has lost its registration: register it again; the "
     "next epoch's weights are then submitted.",
     "NotEnoughStakeToSetWeights": "Add stake to the hotkey up to the subnet's minimum.",
-    "IncorrectWeightVersionKey": "The subnet asks for a newer validator: upgrade this node.",
+    "IncorrectWeightVersionKey": "The subnet has just raised its version key: nothing to do, the "
+    "next epoch's call carries it. If it comes again, look for a newer version of this node.",
     "SettingWeightsTooFast": "Nothing to do: the node waits for the rate limit's block. If it "
     "comes often, another program submits with this hotkey.",
     "NeuronNoValidatorPermit": "The hotkey has lost its validator permit, which the chain gives "

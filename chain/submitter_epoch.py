@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -90,7 +90,7 @@ class EpochOrder:
     vectors: tuple[Certified, ...]
     until_block: int | None = None
     seed: bytes = b""
-    version_key: int = 0
+    version_key: int | None = None
 
 
 class EpochSubmitter:
@@ -171,15 +171,21 @@ class EpochSubmitter:
         return next((one for one in ended if one and not isinstance(one, Refused)), None)
 
     async def settle(self, order: EpochOrder, *, again_s: float = 60.0) -> dict[int, Outcome]:
-        """Submit `order`, and after `again_s` seconds again for as long as anything is undecided.
+        """Submit `order`, and after `again_s` seconds what is undecided of it, until nothing is.
 
-        The caller cancels it when a newer epoch has closed.
+        What was refused is not asked for again: each time would be another alert. The caller
+        cancels it when a newer epoch has closed. Returns the last outcome of each mechanism.
         """
+        outcomes: dict[int, Outcome] = {}
         while True:
-            outcomes = await self.submit(order)
-            if not any(isinstance(outcome, Undecided) for outcome in outcomes.values()):
+            outcomes |= await self.submit(order)
+            left = tuple(
+                one for one in order.vectors if isinstance(outcomes[one.mechanism], Undecided)
+            )
+            if not left:
                 return outcomes
             await trio.sleep(again_s)
+            order = replace(order, vectors=left)
 
     async def watch_reveals(self) -> None:
         """Follow the commits that wait for their reveal, for ever."""

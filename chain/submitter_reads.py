@@ -32,6 +32,10 @@ class View:
     rate_limit: int
     evidence: Evidence
 
+    def key_for(self, asked: int | None) -> int:
+        """Return the version key of a call: `asked`, for None what the subnet asks for now."""
+        return self.metagraph.rules.version_key if asked is None else asked
+
 
 @dataclass(frozen=True, slots=True)
 class ChainReader:

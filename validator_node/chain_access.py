@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from chain.bittensor import ChainStatus
 
 EMBEDDED_LANDING_BLOCKS = 2
+EMBEDDED_INCLUSION_S = 10.0
+"""A call to the embedded chain is a file written in place: it ends with its process."""
 MARGIN_BLOCKS = 16
 LONGEST_POLL_S = 6.0
+INCLUSION_DEADLINE_S = 180.0
+"""How long one weights call may take: on the live chain about 30 s, at most the adapter's own
+deadline for it, a connection that is made before it, and a signer at a distance."""
 STAGGER_SHARE = 8
 """The submitters are spread over the first eighth of a tempo."""
 
@@ -28,22 +33,30 @@ STAGGER_SHARE = 8
 class ChainAccess:
     """A chain, and what a user of it has to know.
 
-    `poll_s` is how often it is worth looking; a call that was sent can land within
-    `landing_blocks`. `status` returns how the connection is, None for a chain without one.
+    `poll_s` is how often it is worth looking. A weights call may take `inclusion_s`, and land
+    within `landing_blocks` of its signature. `status` returns how the connection is, None for a
+    chain without one.
     """
 
     chain: Chain
     poll_s: float
+    inclusion_s: float = EMBEDDED_INCLUSION_S
     landing_blocks: int = EMBEDDED_LANDING_BLOCKS
     status: Callable[[], ChainStatus | None] = lambda: None
 
 
 def patience(access: ChainAccess, genesis: Genesis) -> WeightSubmitter:
-    """Return the submitter that suits the chain."""
+    """Return the submitter that suits the chain.
+
+    A call may be signed as late as its deadline, and counts its life from then: as many blocks
+    later than the view that it was decided on.
+    """
+    passed = int(access.inclusion_s * 1000 / genesis.chain.block_time_ms)
     return WeightSubmitter(
+        inclusion_deadline_s=access.inclusion_s,
         poll_s=access.poll_s,
         stagger_window=genesis.chain.tempo // STAGGER_SHARE,
-        landing_blocks=access.landing_blocks,
+        landing_blocks=access.landing_blocks + passed,
     )
 
 
@@ -76,4 +89,5 @@ async def open_chain(config: NodeConfig, genesis: Genesis) -> AsyncIterator[Chai
             chain = await stack.enter_async_context(opened)
         except (ValueError, SdkMissingError) as error:
             raise ConfigError(f"chain_endpoints: {error}") from error
-        yield ChainAccess(chain, poll_s, CALL_LIFE_BLOCKS + MARGIN_BLOCKS, chain.status)
+        landing = CALL_LIFE_BLOCKS + MARGIN_BLOCKS
+        yield ChainAccess(chain, poll_s, INCLUSION_DEADLINE_S, landing, chain.status)

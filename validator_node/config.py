@@ -112,6 +112,15 @@ class NodeConfig(BaseSettings):
             raise ValueError("chain_endpoints or chain_dir: one of the two is needed, and only one")
         return self
 
+    @model_validator(mode="after")
+    def _stale_comes_first(self) -> Self:
+        if self.chain_stale_s >= self.chain_hopeless_s:
+            raise ValueError(
+                f"chain_stale_s: {self.chain_stale_s:g} s must be less than chain_hopeless_s, "
+                f"{self.chain_hopeless_s:g} s: the other endpoints are tried in between"
+            )
+        return self
+
     @property
     def retention(self) -> RetentionPolicy:
         """What the node's database keeps."""
@@ -168,8 +177,9 @@ def load_config(path: Path) -> NodeConfig:
         return NodeConfig(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"configuration {path}: {field}: {first['msg']}") from error
+        field = ".".join(str(part) for part in first["loc"])  # empty if about several fields
+        what = f"{field}: {first['msg']}" if field else first["msg"]
+        raise ConfigError(f"configuration {path}: {what}") from error
     except SettingsError as error:  # a variable of a list's or table's field that is no JSON
         raise ConfigError(f"configuration {path} and environment: {error}") from error
 

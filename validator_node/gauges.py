@@ -12,6 +12,7 @@ from validator_node.metrics import Labelled, Sources
 
 if TYPE_CHECKING:
     from validator_node.node import Node
+    from validator_node.weight_service import WeightService
 
 
 Figure = tuple[str, Callable[[], float]]
@@ -24,19 +25,22 @@ def sources_of(node: Node) -> Sources:
         labelled_gauges={
             "jobs_waiting": ("Jobs queued", "challenge", lambda: node.worked.waiting),
             "jobs_running": ("Jobs in hand", "challenge", lambda: node.worked.running),
-            "chain_state": (
-                "1 for the state of the connection to the chain",
-                "state",
-                lambda: {status.health: 1.0} if (status := node.weights.status()) else {},
-            ),
+            **chain_labelled(node.weights),
         },
         counters=_counters(node),
-        labelled={**_labelled(node), **_weights_labelled(node)},
+        labelled={**_labelled(node), **_weights_labelled(node.weights)},
     )
 
 
 def _gauges(node: Node) -> dict[str, Figure]:
-    return {**_consensus(node), **_work(node), **_pool(node), **_sync(node), **_process(node)}
+    return {
+        **_consensus(node),
+        **_work(node),
+        **chain_gauges(node.weights),
+        **_pool(node),
+        **_sync(node),
+        **_process(node),
+    }
 
 
 def _consensus(node: Node) -> dict[str, Figure]:
@@ -63,7 +67,7 @@ def _consensus(node: Node) -> dict[str, Figure]:
 
 
 def _work(node: Node) -> dict[str, Figure]:
-    intake, weights = node.intake, node.weights
+    intake = node.intake
     return {
         "submissions_waiting": ("Submissions not yet admitted", lambda: len(intake)),
         "bodies_awaited": (
@@ -76,6 +80,12 @@ def _work(node: Node) -> dict[str, Figure]:
             "Newest epoch with a settled result, -1 for none",
             lambda: node.tally.results_epoch,
         ),
+    }
+
+
+def chain_gauges(weights: WeightService) -> dict[str, Figure]:
+    """Return the figures of the way to the chain and of the weights; 0 for what it has not."""
+    return {
         "chain_block": ("Newest chain block seen", lambda: weights.block),
         "chain_head_age_s": (
             "Seconds since the newest final block was seen, 0 for the embedded chain",
@@ -88,6 +98,36 @@ def _work(node: Node) -> dict[str, Figure]:
         "weights_epoch": (
             "Last epoch whose weights were carried to the chain, -1 for none",
             lambda: weights.submitted_epoch,
+        ),
+        "chain_threads": (
+            "Threads of the chain's SDK that have not ended",
+            lambda: status.threads if (status := weights.status()) else 0,
+        ),
+        "chain_hung_threads": (
+            "Those of them that do not react",
+            lambda: status.hung_threads if (status := weights.status()) else 0,
+        ),
+        "chain_in_flight": (
+            "Calls to the chain on their way",
+            lambda: status.in_flight if (status := weights.status()) else 0,
+        ),
+    }
+
+
+def chain_labelled(weights: WeightService) -> dict[str, Labelled]:
+    """Return the state of the connection to the chain; nothing for a chain without one."""
+    return {
+        "chain_state": (
+            "1 for the state of the connection to the chain",
+            "state",
+            lambda: {status.health: 1.0} if (status := weights.status()) else {},
+        ),
+        "chain_endpoint": (
+            "1 for the endpoint of the chain that is connected",
+            "endpoint",
+            lambda: (
+                {status.endpoint: 1.0} if (status := weights.status()) and status.endpoint else {}
+            ),
         ),
     }
 
@@ -161,6 +201,10 @@ def _counters(node: Node) -> dict[str, Figure]:
         ),
         "modules_compiled": ("Modules compiled by a child", lambda: node.worked.compiled),
         "audited": ("Entries ever made in the audit log", lambda: len(node.audit)),
+        "reveals_unread": (
+            "Looks at a pending reveal that failed and are tried again",
+            lambda: node.weights.submitter.unread,
+        ),
     }
 
 
@@ -206,8 +250,7 @@ def _labelled(node: Node) -> dict[str, Labelled]:
     }
 
 
-def _weights_labelled(node: Node) -> dict[str, Labelled]:
-    weights = node.weights
+def _weights_labelled(weights: WeightService) -> dict[str, Labelled]:
     return {
         "weight_steps": (
             "Steps of weight submissions that became durable",

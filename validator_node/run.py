@@ -1,7 +1,8 @@
 """Running a node: open everything in order, run, and close everything in reverse.
 
 A run ends when the node is told to stop, when a service fails, or when a snapshot waits to be
-installed: then everything is closed and the next run begins from the snapshot.
+installed: then everything is closed and the next run begins from the snapshot. A chain that is lost
+ends the process, whose supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import signal
 import structlog
 import trio
 
+from chain.watchdog import ChainLostError
 from protocol.records.genesis import Genesis
 from runtime.artifact_cache import ArtifactCache, ArtifactFolderError
 from runtime.compiler import Compiler, ModuleSource
@@ -44,6 +46,8 @@ async def run_node(config: NodeConfig) -> None:
     parse_trusted(config.trusted_checkpoint)
     keys = load_keystore(config.keystore, passphrase(config.passphrase_file))
     config.state_dir.mkdir(parents=True, exist_ok=True)
+    if config.chain_endpoints and not config.chain_genesis_hash:
+        log.warning("chain_genesis_hash is not set: the first endpoint that answers decides")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
         while True:
@@ -53,8 +57,18 @@ async def run_node(config: NodeConfig) -> None:
                 await _run_once(config, genesis, keys)
                 break
             except* ResyncNeeded as group:
-                log.info("restarting", reason=str(group.exceptions[0]))
+                log.info("restarting", reason=str(leaf(group)))
+            except* ChainLostError as group:
+                log.critical("the chain is lost", reason=str(leaf(group)))
+                raise
         nursery.cancel_scope.cancel()
+
+
+def leaf(group: BaseException) -> BaseException:
+    """Return the first exception inside nested groups."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:

@@ -75,12 +75,13 @@ class SubmissionBook:
         return book
 
     def records(self, mechanism: int) -> tuple[SubmissionRecord, ...]:
-        """Return the kept records of a mechanism, by ascending epoch."""
-        return tuple(self._records[key] for key in sorted(self._records) if key[0] == mechanism)
+        """Return the kept records of a mechanism, by ascending epoch; from any thread."""
+        known = sorted(self._records.copy().items(), key=lambda item: item[0])
+        return tuple(record for key, record in known if key[0] == mechanism)
 
     def mechanisms(self) -> tuple[int, ...]:
-        """Return the mechanisms that have records, ascending."""
-        return tuple(sorted({mechanism for mechanism, _ in self._records}))
+        """Return the mechanisms that have records, ascending; may be called from any thread."""
+        return tuple(sorted({mechanism for mechanism, _ in tuple(self._records)}))
 
     async def save(self, record: SubmissionRecord) -> None:
         """Write `record`, then forget the oldest beyond the kept ones (rules 1, 2 and 4).

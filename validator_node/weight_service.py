@@ -12,8 +12,12 @@ Rules:
    only if the operator wants that. The end of this hotkey's registration raises an alert, too; a
    node whose hotkey was never registered only watches.
 4. Only the newest closed epoch is submitted; a newer one supersedes a submission that still waits.
-   Restarting is safe: what was attempted is on the disk (`chain.submitter_epoch`).
-5. Trouble with the chain is counted and tried again; it never stops the node.
+   Restarting is safe: what was attempted is on the disk (`chain.submitter_epoch`). A node that was
+   away closes old epochs one after the other. A vector of one that the chain has left would spend
+   the rate limit which the next one needs, so it is held until the chain's epoch is half over.
+5. Trouble with a call to the chain is counted and tried again. The node ends only when the chain is
+   given up (`ChainLostError`, raised by the connection and not here): no new final block on any
+   endpoint for `chain_hopeless_s`, or too many hung threads.
 6. A set that stays because too few could follow it, a challenge that pays nobody, a masked hotkey
    and weights that only fill the chain's least length are counted and logged once an epoch.
 """
@@ -26,11 +30,13 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from chain.errors import ChainError
+from chain.errors import ChainError, ChainErrorCode
 from chain.interface import HotkeySigner
 from chain.metagraph import epoch_metagraph
+from chain.preflight import Refused
 from chain.submission_state import SubmissionKeeper
 from chain.submitter_epoch import Alert, EpochSubmitter, OnNoWeights
+from chain.submitter_outcomes import Committed, Outcome, ReadBack, Revealed
 from protocol.codec import digest_of
 from protocol.records.metagraph import EpochMetagraph, MetagraphFormError
 from protocol.records.statement import Observation
@@ -45,6 +51,9 @@ from validator_node.store import Store
 LOOK_DEADLINE_S = 60.0
 READ_AGAIN_AFTER = 10
 """Looks at the chain after which a metagraph that is not agreed on is read again."""
+HELD_SHARE = 2
+"""The weights of an epoch that the chain has left are held for the first half of its newest one:
+so long the network has time to close that one, too, and its weights go first."""
 
 log = structlog.get_logger(__name__)
 
@@ -71,10 +80,12 @@ class WeightService:
         self._signer = signer
         self._offer = offer
         self._read: EpochMetagraph | None = None
+        self._awaited = (-1, -1)
+        """The epoch that the network has to begin, and the chain's block that begins it."""
         self._looks = 0
-        self._registered = self._is_registered()
+        # records tell of a registration that ended while the node was down
+        self._registered = self._is_registered() or bool(book.mechanisms())
         self._poll_s = access.poll_s
-        self._version_key = 0
         self.alerts: Counter[str] = Counter()
         self.submitter = EpochSubmitter(
             access.chain,
@@ -88,8 +99,10 @@ class WeightService:
         self._closed_at_height = 0
         self._newer = trio.Event()
         self.block = 0
+        self._begun = -1
+        """First block of the chain's newest epoch, as of `block`; -1 before the first look."""
         self.submitted_epoch = -1
-        """The last epoch whose vectors were all carried to the chain, or refused by name."""
+        """The last epoch whose vectors, as far as it has any, are all on the chain."""
 
     def on_closed(self, weights: EpochWeights, height: int) -> None:
         """Take the weights of an epoch that the batch at `height` closed."""
@@ -101,10 +114,10 @@ class WeightService:
     def resume(self) -> None:
         """After a restart, submit the newest closed epoch again unless the chain holds it."""
         epoch = self._store.epoch
-        if epoch > 0:
-            weights = self._store.weights(epoch - 1)
-            if weights is not None:
-                self.on_closed(weights, self._store.height - self._store.genesis.parameters.window)
+        weights = self._store.weights(epoch - 1) if epoch > 0 else None
+        now = electorate(self._store.tree.view())
+        if weights is not None and now is not None:
+            self.on_closed(weights, now.since)
 
     async def run(self) -> None:
         """Watch and submit for ever."""
@@ -120,9 +133,12 @@ class WeightService:
             try:
                 with trio.fail_after(LOOK_DEADLINE_S):
                     await self._look()
-            except (ChainError, trio.TooSlowError) as error:
-                self.alerts["chain_unreachable"] += 1
-                log.warning("chain", error=str(error) or "no answer in time")
+            except ChainError as error:
+                self.alerts[f"chain_{error.code.value}"] += 1
+                log.warning("chain", error=str(error))
+            except trio.TooSlowError:
+                self.alerts["chain_deadline"] += 1
+                log.warning("chain", error=f"no look at it within {LOOK_DEADLINE_S:g} s")
             except MetagraphFormError as error:
                 self.alerts[error.reason] += 1
                 log.exception("the chain's metagraph fits into no batch, the epoch goes on")
@@ -130,9 +146,9 @@ class WeightService:
 
     async def _look(self) -> None:
         head = await self._chain.head()
-        self.block = head.number
         wanted = self._store.epoch + 1
         status = await self._chain.epoch_status(head.number)
+        self.block, self._begun = head.number, status.first_block
         if status.first_block <= self._last_end():
             return
         found = await self._metagraph(status.first_block, wanted)
@@ -151,9 +167,12 @@ class WeightService:
         self._looks += 1
         known = self._read
         stale = known is None or known.epoch != epoch or known.block != block
+        before, self._awaited = self._awaited, (epoch, block)
+        if before[0] == epoch and before[1] < block:
+            self.alerts["epoch_not_ended"] += 1
+            log.error("the chain has begun another epoch, the network's has not ended", block=block)
         if known is None or stale or self._looks % READ_AGAIN_AFTER == 0:
             read = await self._chain.metagraph(block)
-            self._version_key = read.rules.version_key
             known = self._read = epoch_metagraph(read, epoch)
         return known
 
@@ -171,7 +190,8 @@ class WeightService:
         done = -1
         while True:
             weights = self._closed
-            if weights is not None and weights.epoch > done and self._is_certified():
+            due = weights is not None and self._is_certified() and self._is_due(weights)
+            if weights is not None and due and weights.epoch > done:
                 await self._submit_epoch(weights)
                 done = weights.epoch
             await trio.sleep(self._poll_s / 2)
@@ -179,6 +199,12 @@ class WeightService:
     def _is_certified(self) -> bool:
         window = self._store.genesis.parameters.window
         return self._store.height >= self._closed_at_height + window
+
+    def _is_due(self, weights: EpochWeights) -> bool:
+        """Return whether the chain has begun no newer epoch, or this one waited enough (rule 4)."""
+        held = self._store.genesis.chain.tempo // HELD_SHARE
+        late = self.block >= self._begun + held
+        return self._begun >= 0 and (self._begun <= weights.block or late)
 
     async def _submit_epoch(self, weights: EpochWeights) -> None:
         """Submit each mechanism's vector, unless this hotkey is no neuron (rule 3)."""
@@ -189,20 +215,16 @@ class WeightService:
                 log.error("this hotkey is not registered any more: no weights are submitted")
             return
         self._registered = True
+        order = epoch_order(self._store.tree.view(), weights)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_when_superseded, weights.epoch, nursery.cancel_scope)
-            order = epoch_order(self._store.tree.view(), weights, self._version_key)
-            await self.submitter.settle(order)
-            self.submitted_epoch = weights.epoch
+            outcomes = await self.submitter.settle(order)
+            if all(_is_carried(outcome) for outcome in outcomes.values()):
+                self.submitted_epoch = weights.epoch
             nursery.cancel_scope.cancel()
-        for mechanism, outcome in self.submitter.outcomes.items():
-            if outcome[0] == weights.epoch:
-                log.info(
-                    "weights carried to the chain",
-                    epoch=weights.epoch,
-                    mechanism=mechanism,
-                    outcome=str(outcome[1]),
-                )
+        for mechanism, (epoch, outcome) in self.submitter.outcomes.items():
+            if epoch == weights.epoch:
+                _tell_outcome(epoch, mechanism, outcome)
 
     def _tell(self, weights: EpochWeights) -> None:
         """Say what is unusual about an epoch's weights; nothing of it is silent (rule 6)."""
@@ -246,3 +268,20 @@ class WeightService:
         while self._is_newest(epoch):
             await self._newer.wait()
         scope.cancel()  # the newer epoch's submission says so, if this one was not sent
+
+
+def _is_carried(outcome: Outcome) -> bool:
+    """Return whether the chain has what there was to carry; of an empty vector that is nothing."""
+    if isinstance(outcome, Refused):
+        return outcome.code is ChainErrorCode.EMPTY_VECTOR
+    return isinstance(outcome, ReadBack | Committed | Revealed)
+
+
+def _tell_outcome(epoch: int, mechanism: int, outcome: Outcome) -> None:
+    about = {"epoch": epoch, "mechanism": mechanism, "outcome": str(outcome)}
+    if not _is_carried(outcome):
+        log.error("weights not on the chain", **about)
+    elif isinstance(outcome, Refused):
+        log.info("no weights to carry to the chain", **about)
+    else:
+        log.info("weights carried to the chain", **about)

@@ -143,8 +143,16 @@ async def _answered(
         raise CallFailedError(Ended.LOST, cause) from error
     except Exception as error:
         found = error if isinstance(error, ChainError) else as_chain_error(error, what=where)
+        before: Exception | None = error
+        if url != shown(url):  # it may carry a key, which the library's errors repeat
+            found, before = _without_key(found, url), None
         if found.code is Code.UNREACHABLE:
-            raise CallFailedError(Ended.LOST, found) from error
+            raise CallFailedError(Ended.LOST, found) from before
         if found is error:
             raise
-        raise found from error
+        raise found from before
+
+
+def _without_key(error: ChainError, url: str) -> ChainError:
+    said = str(error).removeprefix(f"{error.code}: ").replace(url, shown(url))
+    return ChainError(error.code, said, wait_blocks=error.wait_blocks)

@@ -4,7 +4,9 @@ Rules:
 1. The order is the operator's: the first one that is not resting is taken.
 2. An endpoint that failed rests, twice as long after every failure in a row, at most
    `longest_pause_s`. Once its rest is over it may be tried again, so the first one comes back.
-3. An address may carry a password or an access key. Messages and metrics show it without.
+3. An address may carry a password or an access key. Messages and metrics show it without. An
+   address that no websocket can be opened to is refused here, because the library that would
+   refuse it repeats it whole.
 4. What is remembered of an endpoint is one record; there are as many as were configured.
 """
 
@@ -23,7 +25,9 @@ _SCHEMES = ("ws", "wss")
 def shown(url: str) -> str:
     """Return an address for people: scheme, host and port, without user, path and query."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
+    # After a password with an unescaped hash sign the host is in the fragment.
+    address = parts.fragment if "@" in parts.fragment else parts.netloc
+    host = address.rpartition("@")[2].partition("/")[0].partition("?")[0]
     return f"{parts.scheme}://{host}" if host else repr(url)
 
 
@@ -53,6 +57,11 @@ class Endpoints:
             parts = urlsplit(url)
             if parts.scheme not in _SCHEMES or not parts.hostname:
                 raise ValueError(f"chain endpoint {shown(url)}: want ws://HOST:PORT or wss://HOST")
+            if "#" in url or (parts.username is not None and parts.password is None):
+                raise ValueError(
+                    f"chain endpoint {shown(url)}: it has a # or a user without a password; want "
+                    "an access key in the path or the query, or USER:PASSWORD@HOST"
+                )
         self.urls = tuple(urls)
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s

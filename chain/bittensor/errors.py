@@ -34,7 +34,7 @@ _ADVICE = {
     Code.NOT_ENOUGH_STAKE_TO_SET_WEIGHTS: "add stake to the hotkey",
     Code.HOTKEY_NOT_REGISTERED_IN_SUBNET: "register the hotkey in the subnet",
     Code.NEURON_NO_VALIDATOR_PERMIT: "permits are given at epochs to the largest stakes",
-    Code.INCORRECT_WEIGHT_VERSION_KEY: "upgrade this node",
+    Code.INCORRECT_WEIGHT_VERSION_KEY: "send the version key that the subnet asks for now",
     Code.INCORRECT_COMMIT_REVEAL_VERSION: "upgrade this node",
     Code.SETTING_WEIGHTS_TOO_FAST: "wait for the rate limit",
     Code.COMMITTING_WEIGHTS_TOO_FAST: "wait for the rate limit",

@@ -7,7 +7,9 @@ Rules:
    even do that within the grace, the thread hangs (`HungThreadError`) and is abandoned.
 3. Nothing here can keep the process alive: the thread, and those that its loop uses for name
    resolution and signing, are daemons.
-4. Closing is asked for and not waited for without bound. A thread that hung and comes back finds
+4. What breaks inside the SDK (its Rust parts panic with an error that is no `Exception`) is the
+   call's failure and not the node's: it comes out as `RuntimeError`.
+5. Closing is asked for and not waited for without bound. A thread that hung and comes back finds
    the request, says goodbye and ends.
 """
 
@@ -98,6 +100,14 @@ class _Call(Generic[T]):
         self.refuse()
 
 
+def _result_of(task: asyncio.Task[T]) -> T:
+    error = task.exception()
+    ours = (Exception, KeyboardInterrupt, SystemExit, asyncio.CancelledError)
+    if error is None or isinstance(error, ours):
+        return task.result()
+    raise RuntimeError(f"the SDK broke: {type(error).__name__}: {error}") from error
+
+
 class SdkThread:
     """A thread for one connection; made inside trio, begun at once. See the module's rules."""
 
@@ -123,8 +133,9 @@ class SdkThread:
     ) -> T:
         """Return what `work` returns, or raise what it raises.
 
-        Raises `SilentCallError` or `HungThreadError` at the deadline, `ClosedThreadError` if the
-        thread was closed. Cancelled from outside, it calls the work off and does not wait for it.
+        Raises `RuntimeError` if the SDK broke, `SilentCallError` or `HungThreadError` at the
+        deadline, `ClosedThreadError` if the thread was closed. Cancelled from outside, it calls the
+        work off and does not wait for it.
         """
         call = _Call(work, self._token)
         self._post(lambda: self._begin(call))
@@ -144,7 +155,7 @@ class SdkThread:
                 with suppress(ClosedThreadError):
                     self._post(call.call_off)
         if call.task is not None and call.task.done() and not call.task.cancelled():
-            return call.task.result()
+            return _result_of(call.task)
         if self._closing:
             raise ClosedThreadError(f"thread {self._thread.name} was closed meanwhile")
         raise SilentCallError(f"thread {self._thread.name}")

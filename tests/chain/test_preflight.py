@@ -125,6 +125,28 @@ def test_a_uid_that_is_gone_is_left_out():
     assert without_reused(((0, 65535), (9, 5)), (KEYS[0], b"x" * 32), GRAPH) == ((0, 65535),)
 
 
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        # A third each before; of two, a half each is too much for a limit of 0.4.
+        (SubnetRules(max_weight_limit=26214), ()),
+        (SubnetRules(min_allowed_weights=3), ((0, 65535), (1, 65535), (3, 1))),
+        (SubnetRules(min_allowed_weights=9), ((0, 65535), (1, 65535), (3, 1), (4, 1))),
+        (SubnetRules(max_weight_limit=32768), ((0, 65535), (1, 65535))),
+    ],
+)
+def test_what_is_left_is_fitted_to_the_chains_limits(rules, left):
+    neurons = tuple(Neuron(uid, bytes([uid]) * 32, 1, True, 0) for uid in range(5))
+    vector = ((0, 65535), (1, 65535), (2, 65535))
+    holders = (bytes(32), bytes([1]) * 32, b"x" * 32)
+    assert without_reused(vector, holders, replace(GRAPH, neurons=neurons, rules=rules)) == left
+
+
+def test_what_is_left_whole_is_not_fitted():
+    graph = replace(GRAPH, rules=SubnetRules(min_allowed_weights=3, max_weight_limit=9))
+    assert without_reused(VECTOR, (KEYS[0], KEYS[2]), graph) == VECTOR
+
+
 def test_a_vector_of_unknown_holders_is_left_as_it_is():
     assert without_reused(((9, 65535),), (), GRAPH) == ((9, 65535),)
     with pytest.raises(ValueError):

@@ -256,20 +256,22 @@ async def test_a_vector_that_is_superseded_while_it_waits_is_not_sent(tmp_path, 
 
 
 @pytest.mark.trio
-async def test_submitters_keep_to_their_staggered_blocks(tmp_path, autojump_clock):
-    chain = FaultyChain(tmp_path)
+@pytest.mark.parametrize(("tempo", "window"), [(64, 8), (400, 8), (32, 4), (13, 1)])
+async def test_submitters_keep_to_their_staggered_blocks(tmp_path, autojump_clock, tempo, window):
+    chain = FaultyChain(tmp_path, tempo=tempo)
     submitter = WeightSubmitter(poll_s=0.5, stagger_window=8)
+    since = 13
     expected = {}
     seen = {}
 
     async def run(key):
-        outcome = await submitter.submit(chain, key, VECTOR, seed=b"epoch 1")
+        outcome = await submitter.submit(chain, key, VECTOR, seed=b"epoch 1", since_block=since)
         seen[key.public_key] = outcome.block
 
     async with trio.open_nursery() as nursery:
         for key in (ALICE, BOB):
-            delay = stagger_blocks(b"epoch 1", key.public_key, 8)
-            expected[key.public_key] = max(12, 10 + delay)
+            delay = stagger_blocks(b"epoch 1", key.public_key, window)
+            expected[key.public_key] = since + delay
             nursery.start_soon(run, key)
     assert seen == expected
 

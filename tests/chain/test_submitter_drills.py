@@ -5,11 +5,13 @@ The chain is the development chain's ledger; where a drill is about time, so is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
+from chain.errors import ChainError
 from chain.errors import ChainErrorCode as Code
 from chain.submission_state import Stage
 from chain.submitter import Committed, ReadBack, Refused, WeightSubmitter
@@ -123,8 +125,67 @@ async def test_every_uid_re_registered(tmp_path: Path, autojump_clock):
     outcome = (await node.submitter.submit(order(1, 0, OTHER)))[0]
     assert isinstance(outcome, Refused)
     assert (node.stages(), node.raised) == ({1: "refused"}, [("no_weights", 1, 0)])
-    assert "each of the 1 uids has changed hands" in node.alerts[0].reason
+    assert "so many of the 1 uids have changed hands" in node.alerts[0].reason
     assert chain.sent == []
+
+
+async def test_what_a_re_registered_uid_leaves_is_sent_within_the_chains_limits(
+    tmp_path: Path, autojump_clock
+):
+    chain = LedgerChain(min_allowed_weights=3, max_weight_limit=30000)
+    certified = ((0, 65535), (1, 65535), (2, 65535))
+    chain.admin("dev_replace", 2, ADDRESSES[NEWCOMER], ADDRESSES[NEWCOMER])
+    node = Node(chain, book(tmp_path))
+    outcome = (await node.submitter.submit(order(1, 0, certified)))[0]
+    assert isinstance(outcome, Refused)
+    assert outcome.code is Code.EMPTY_VECTOR
+    assert "too few for the largest weight that the subnet allows" in outcome.reason
+    chain.admin("dev_rule", "max_weight_limit", 32768)
+    assert await node.submitter.submit(order(1, 0, certified)) == {0: ReadBack(3, already=False)}
+    assert await chain.weights_of(0) == ((0, 65535), (1, 65535), (3, 1))
+
+
+async def test_ten_unrevealed_commits_are_waited_for_until_the_next_epoch(
+    tmp_path: Path, autojump_clock
+):
+    class Full(LedgerChain):
+        async def set_weights(self, signer, vector, *, mechanism=0, version_key=0):
+            number = (await self.head()).number
+            if number >= 20:
+                return await super().set_weights(
+                    signer, vector, mechanism=mechanism, version_key=version_key
+                )
+            self.sent.append((number, mechanism))
+            raise ChainError(Code.TOO_MANY_UNREVEALED_COMMITS, "as the test told")
+
+    chain = Full(commit_reveal=True)
+    await trio.sleep(3)
+    next_epoch = (await chain.epoch_status(3)).next_epoch_block
+    node = Node(chain, book(tmp_path))
+    assert isinstance((await node.submitter.submit(order()))[0], Committed)
+    assert next_epoch >= 20
+    assert chain.sent == [(3, 0), (next_epoch, 0)]
+
+
+async def test_a_version_key_that_the_subnet_raises_is_followed(tmp_path: Path, autojump_clock):
+    keys: list[int] = []
+
+    class Listening(LedgerChain):
+        async def set_weights(self, signer, vector, *, mechanism=0, version_key=0):
+            keys.append(version_key)
+            return await super().set_weights(
+                signer, vector, mechanism=mechanism, version_key=version_key
+            )
+
+    chain = Listening(version_key=3)
+    node = Node(chain, book(tmp_path))
+    assert isinstance((await node.submitter.submit(order(1, 0, OTHER)))[0], ReadBack)
+    chain.admin("dev_rule", "version_key", 8)
+    assert isinstance((await node.submitter.submit(order(2, 5)))[0], ReadBack)
+    outcome = (await node.submitter.submit(replace(order(3, 15), version_key=7)))[0]
+    assert isinstance(outcome, Refused)
+    assert outcome.code is Code.INCORRECT_WEIGHT_VERSION_KEY
+    assert keys == [3, 8]
 
 
 async def test_a_commit_is_revealed_and_read_back(tmp_path: Path, autojump_clock):

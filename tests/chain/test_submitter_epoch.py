@@ -11,10 +11,16 @@ from chain.errors import ChainError
 from chain.errors import ChainErrorCode as Code
 from chain.preflight import Ready, Wait
 from chain.submitter import Order, ReadBack, Refused, Superseded, Undecided
+from chain.submitter_epoch import AlertName
 from tests.chain.devchain.support import ADDRESSES, NEWCOMER
 from tests.chain.ledger_chain import LedgerChain
 from tests.chain.submitter_support import HOLDERS, PATIENCE, Node, book, order
 from tests.chain.support import ALICE, OTHER, VECTOR
+
+
+def test_the_documentation_lists_every_alert():
+    page = (Path(__file__).parents[2] / "docs" / "chain.md").read_text()
+    assert [name for name in AlertName if f"| `{name}` |" not in page] == []
 
 
 async def test_each_mechanism_has_its_own_vector_and_its_own_call(tmp_path: Path, autojump_clock):
@@ -135,6 +141,28 @@ async def test_what_is_undecided_is_tried_again_until_it_is_not(tmp_path: Path, 
     assert isinstance((await node.submitter.settle(order()))[0], ReadBack)
     assert {name for name, _, _ in node.raised} == {"weights_undecided"}
     assert len(chain.sent) == 1
+
+
+async def test_what_is_refused_is_not_tried_again_while_another_is_undecided(
+    tmp_path: Path, autojump_clock
+):
+    class Hanging(LedgerChain):
+        async def set_weights(self, signer, vector, *, mechanism=0, version_key=0):
+            if mechanism == 0 and trio.current_time() < until:
+                raise ChainError(Code.UNREACHABLE, "as the test told")
+            return await super().set_weights(
+                signer, vector, mechanism=mechanism, version_key=version_key
+            )
+
+    chain = Hanging(mechanisms=3)
+    until = trio.current_time() + 200
+    node = Node(chain, book(tmp_path))
+    outcomes = await node.submitter.settle(order(1, 0, VECTOR, (), OTHER))
+    assert [type(outcomes[one]) for one in range(3)] == [ReadBack, Refused, ReadBack]
+    assert node.raised.count(("weights_undecided", 1, 0)) > 1
+    assert node.raised.count(("no_weights", 1, 1)) == 1
+    assert node.submitter.outcomes == {one: (1, outcomes[one]) for one in range(3)}
+    assert [mechanism for _, mechanism in chain.sent] == [2, 0]
 
 
 async def test_an_abstaining_node_that_is_told_otherwise_goes_on(tmp_path: Path, autojump_clock):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import trio
 
+from chain.bittensor import Deadlines
 from chain.devchain.server import open_devchain
 from chain.submission_state import Stage
 from chain.submitter import Committed, ReadBack, WeightSubmitter
@@ -34,6 +35,12 @@ def node(chain, folder: Path, who: int, alerts: list[Alert]) -> EpochSubmitter:
     return EpochSubmitter(chain, signer, book, PATIENCE, on_alert=alerts.append)
 
 
+def test_the_adapter_ends_a_silent_write_before_the_submitter_does():
+    adapter_s = Deadlines()
+    longest_s = adapter_s.connect_s + adapter_s.write_s + adapter_s.grace_s
+    assert WeightSubmitter().inclusion_deadline_s > longest_s
+
+
 async def test_two_mechanisms_are_submitted_and_read_back_through_the_sdk(tmp_path: Path):
     alerts: list[Alert] = []
     run = run_config(block_time_ms=BLOCK_MS)
@@ -42,6 +49,7 @@ async def test_two_mechanisms_are_submitted_and_read_back_through_the_sdk(tmp_pa
         adapter(tmp_path / "sdk", chain) as bittensor,
     ):
         chain.call("dev_replace", 3, ADDRESSES[NEWCOMER], ADDRESSES[NEWCOMER])
+        chain.call("dev_jump", 2)  # makes it final: what is not is not seen
         with trio.fail_after(DEADLINE_S):
             outcomes = await node(bittensor, tmp_path / "book", 1, alerts).submit(order())
             again = await node(bittensor, tmp_path / "book", 1, alerts).submit(order())

@@ -14,7 +14,7 @@ from storage.vow_audit import audit_vows
 from tests.end_to_end.independent import emissions, expected_vector, settled_results
 
 DURATION_S = 30
-DEADLINE_S = 240
+DEADLINE_S = 600
 
 pytestmark = pytest.mark.processes
 

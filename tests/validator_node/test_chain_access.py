@@ -15,7 +15,14 @@ from chain.embedded import EmbeddedChain
 from chain.errors import ChainError
 from protocol.identity import ss58_of
 from tests.support import World, replaced
-from validator_node.chain_access import MARGIN_BLOCKS, ChainAccess, open_chain, patience
+from validator_node.chain_access import (
+    EMBEDDED_LANDING_BLOCKS,
+    INCLUSION_DEADLINE_S,
+    MARGIN_BLOCKS,
+    ChainAccess,
+    open_chain,
+    patience,
+)
 from validator_node.config import NodeConfig
 from validator_node.errors import ConfigError
 
@@ -45,7 +52,10 @@ async def test_the_embedded_chain(
     async with open_chain(configured(chain_dir=tmp_path / "chain"), world.genesis) as access:
         assert isinstance(access.chain, EmbeddedChain)
         assert access.status() is None
-        assert patience(access, world.genesis).stagger_window == 10
+        submitter = patience(access, world.genesis)
+    assert submitter.stagger_window == 10
+    blocks = submitter.inclusion_deadline_s * 1000 / BLOCK_MS
+    assert submitter.landing_blocks == EMBEDDED_LANDING_BLOCKS + blocks
 
 
 async def test_a_chain_behind_endpoints(
@@ -61,6 +71,9 @@ async def test_a_chain_behind_endpoints(
         config = configured(chain_endpoints=("ws://127.0.0.1:1", served.url))
         async with open_chain(config, world.genesis) as access:
             assert access.landing_blocks > MARGIN_BLOCKS
+            submitter = patience(access, world.genesis)
+            assert submitter.inclusion_deadline_s == INCLUSION_DEADLINE_S
+            assert submitter.landing_blocks > INCLUSION_DEADLINE_S * 1000 / BLOCK_MS
             with trio.fail_after(DEADLINE_S):
                 found = await _metagraph(access)
             status = access.status()

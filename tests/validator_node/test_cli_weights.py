@@ -8,28 +8,50 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from consensus.validators import Voters
 from protocol.codec import sha256
 from protocol.identity import ss58_of
-from tests.support import make_verdict
+from storage.errors import StorageError
+from tests.support import make_verdict, replaced
 from tests.validator_node.databases import Node
+from validator_node.cli import weights_submit
 from validator_node.cli.main import app
-from validator_node.cli.weights_submit import NotSubmittedError
+from validator_node.cli.weights_submit import NotSubmittedError, submit_weights
 from validator_node.errors import ConfigError
+from validator_node.founding import now_ms
 from validator_node.keys import Seeds, save_keystore
+
+BLOCK_MS = 6000
+
+
+def node_at(folder: Path, chain_block: int, *, certified: bool = True) -> Node:
+    """Return a node that closed epoch 0 at the chain's block 20, while the chain is elsewhere.
+
+    Miner 0 earned something in challenge alpha. The chain's epochs have 20 blocks.
+    """
+    made = Node(folder)
+    world = made.world
+    start_ms = now_ms() - chain_block * BLOCK_MS
+    chain = replaced(world.genesis.chain, start_ms=start_ms, block_time_ms=BLOCK_MS)
+    world.genesis = replaced(world.genesis, chain=chain)
+    world.network_id = world.genesis.network_id
+    world.voters = Voters(world.genesis.validators, world.network_id)
+    store = made.open()
+    signed = world.signed(expiry_epoch=9)
+    verdict = make_verdict(signed.submission.submission_id, 7)
+    statements = [world.statement(signer, verdict) for signer in (1, 2, 3)]
+    made.decide(store, world.statement(0, signed), *statements)
+    made.end_epoch(store)
+    for _ in range(world.genesis.parameters.window if certified else 0):
+        made.decide(store)
+    store.close()
+    return made
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
-    """A node that closed one epoch, in which miner 0 earned something in challenge alpha."""
-    made = Node(tmp_path)
-    store = made.open()
-    signed = made.world.signed(expiry_epoch=9)
-    verdict = make_verdict(signed.submission.submission_id, 7)
-    statements = [made.world.statement(signer, verdict) for signer in (1, 2, 3)]
-    made.decide(store, made.world.statement(0, signed), *statements)
-    made.end_epoch(store)
-    store.close()
-    return made
+    """A node whose newest weights are those of the chain's present epoch."""
+    return node_at(tmp_path, 26)
 
 
 def run(node: Node, *words: str) -> str:
@@ -108,3 +130,72 @@ def test_submit_names_why_it_would_not(node: Node, monkeypatch: pytest.MonkeyPat
     assert "would not be sent, HotKeyNotRegisteredInSubNet" in text
     with pytest.raises(NotSubmittedError, match="mechanism 0"):
         run(node, "weights", "submit")
+
+
+def test_weights_that_the_chain_has_left_are_sent_only_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = node_at(tmp_path, 46)
+    unlock(node, monkeypatch, sha256(b"hotkey", bytes([0])))
+    text = " ".join(run(node, "weights", "submit", "--dry-run").split())
+    assert "of block 20, and the chain's newest epoch has begun at block 40" in text
+    assert "would be sent now" in text
+    with pytest.raises(NotSubmittedError, match=r"block 20, .* at block 40: .*--stale"):
+        run(node, "weights", "submit")
+    assert "would be sent now" in run(node, "weights", "submit", "--dry-run")
+    submit_weights(node.config(), dry_run=False, stale=True)
+    assert "carried to the chain already" in run(node, "weights", "submit", "--dry-run")
+
+
+def test_weights_that_are_not_certified_are_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = node_at(tmp_path, 26, certified=False)
+    unlock(node, monkeypatch, sha256(b"hotkey", bytes([0])))
+    with pytest.raises(NotSubmittedError, match=r"not certified yet: slot 6 .* up to 4"):
+        run(node, "weights", "submit")
+
+
+def test_no_node_can_start_while_weights_are_sent(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlock(node, monkeypatch, sha256(b"hotkey", bytes([0])))
+    refused: list[str] = []
+
+    def look(_decision: object) -> str:
+        with pytest.raises(StorageError) as caught:
+            node.open()
+        refused.append(str(caught.value))
+        return ""
+
+    monkeypatch.setattr(weights_submit, "_decision", look)
+    run(node, "weights", "submit", "--dry-run")
+    assert len(refused) == 1
+    node.open().close()
+
+
+def test_a_chain_that_does_not_answer_is_one_clear_error(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlock(node, monkeypatch, sha256(b"hotkey", bytes([0])))
+    monkeypatch.setattr(weights_submit, "CONNECT_DEADLINE_S", 1.0)
+    config = node.config()
+    text = config.read_text().replace(
+        'chain_dir = "chain"', 'chain_endpoints = ["ws://127.0.0.1:1"]'
+    )
+    config.write_text(text)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        submit_weights(config, dry_run=True)
+    assert caught.group_contains(NotSubmittedError, match="the chain does not answer: .+")
+
+
+def test_trouble_with_the_chain_is_one_clear_error(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlock(node, monkeypatch, sha256(b"hotkey", bytes([0])))
+    folder = node.folder / "chain"
+    folder.mkdir()
+    for hotkey in node.world.hotkeys:
+        (folder / f"{hotkey.public_key.hex()}.json").write_text("damaged")
+    with pytest.raises(NotSubmittedError, match="state_unreadable"):
+        run(node, "weights", "submit", "--dry-run")

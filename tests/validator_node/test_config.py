@@ -143,5 +143,13 @@ def test_the_live_chain_in_place_of_the_embedded_one(tmp_path: Path) -> None:
     [MINIMAL.replace('chain_dir = "../chain"', ""), MINIMAL + 'chain_endpoints = ["ws://a:1"]\n'],
 )
 def test_there_is_one_chain(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match="chain_endpoints or chain_dir: one of the two"):
+    with pytest.raises(
+        ConfigError, match=r"node\.toml: Value error, chain_endpoints or chain_dir: one of"
+    ):
+        load_config(written(tmp_path, text))
+
+
+def test_an_endpoint_is_stale_before_the_chain_is_hopeless(tmp_path: Path) -> None:
+    text = MINIMAL + "chain_stale_s = 60\nchain_hopeless_s = 60\n"
+    with pytest.raises(ConfigError, match=r"chain_stale_s: 60 s must be less than chain_hopeless"):
         load_config(written(tmp_path, text))

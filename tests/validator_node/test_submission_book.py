@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,30 @@ async def test_a_save_that_has_begun_is_finished_when_it_is_cancelled(tmp_path: 
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
     assert book.records(1) == opened(tmp_path).records(1)
+
+
+async def test_a_scrape_may_look_while_records_are_saved(tmp_path: Path):
+    book = opened(tmp_path)
+    for epoch in range(KEPT_EPOCHS):
+        await book.save(replace(RECORD, epoch=epoch))
+
+    def look() -> int:
+        looks = 0
+        while not done.is_set():
+            assert book.mechanisms() == (1,)
+            assert len(book.records(1)) in (KEPT_EPOCHS, KEPT_EPOCHS + 1)
+            looks += 1
+        return looks
+
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        looked = pool.submit(look)
+        try:
+            for epoch in range(KEPT_EPOCHS, 2 * KEPT_EPOCHS):
+                await book.save(replace(RECORD, epoch=epoch))
+        finally:
+            done.set()
+        assert looked.result(DEADLINE_S) > 0
 
 
 PLACES = [

@@ -2,170 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import trio
 
-from chain.embedded import EmbeddedChain
+from chain.errors import ChainError, ChainErrorCode
 from chain.interface import Metagraph, Neuron, SubnetRules
-from chain.submitter import Outcome, ReadBack
-from consensus.inputs import WorkPending
-from consensus.validators import Voters
-from protocol.records.metagraph import EpochMetagraph
+from chain.preflight import Refused
+from chain.submission_state import SubmissionRecord
+from chain.submitter import ReadBack
 from registry import keys as state_keys
 from registry.access import neuron, read
-from registry.submissions import best_scores
-from tests.support import STRANGER, World, make_verdict, replaced
-from validator_node.batch_check import Checker
-from validator_node.chain_access import ChainAccess
-from validator_node.consensus_driver import ConsensusDriver
-from validator_node.founding import embedded_chain, now_ms
-from validator_node.journal_bridge import begin_history, open_journal
-from validator_node.outbox import Outbox
-from validator_node.overtaken import is_overtaken
-from validator_node.replica import make_engine, statement_pool
-from validator_node.speaker import Speaker
-from validator_node.store import Store
-from validator_node.submission_book import SubmissionBook
-from validator_node.weight_service import WeightService
-
-BLOCK_MS, TEMPO = 50, 12
-DEADLINE_S = 60.0
-
-Change = Callable[[Metagraph], Metagraph]
-
-
-class MovingChain(EmbeddedChain):
-    """A chain whose metagraph is what the test makes of it."""
-
-    change: Change = staticmethod(lambda graph: graph)
-
-    async def metagraph(self, block_number: int) -> Metagraph:
-        return self.change(await super().metagraph(block_number))
-
-
-class HeldClock:
-    """A clock that stands at the chain's start until it is released, and at `last_block` again.
-
-    However slow the machine is, results settle in epoch 0, and no later epoch supersedes it.
-    """
-
-    def __init__(self, start_ms: int, last_block: int | None) -> None:
-        self._start_ms, self._released_ms = start_ms, 0 if last_block is not None else start_ms
-        self._last_ms = None if last_block is None else last_block * BLOCK_MS
-
-    def release(self) -> None:
-        self._released_ms = now_ms()
-
-    def __call__(self) -> int:
-        if not self._released_ms:
-            return self._start_ms
-        elapsed = now_ms() - self._released_ms
-        return self._start_ms + (elapsed if self._last_ms is None else min(elapsed, self._last_ms))
-
-
-class Site:
-    """The parts of a validator that epochs need, wired as a node wires them."""
-
-    def __init__(self, folder: Path, last_block: int | None = None) -> None:
-        self.world = world = World((5,))
-        chain = replaced(
-            world.genesis.chain, start_ms=now_ms(), block_time_ms=BLOCK_MS, tempo=TEMPO
-        )
-        world.genesis = replaced(world.genesis, chain=chain)
-        world.network_id = world.genesis.network_id
-        world.voters = Voters(world.genesis.validators, world.network_id)
-        self.store = Store.open(folder / "db", world.genesis)
-        begin_history(folder, world.keys[0].public_key)
-        self.journal, _ = open_journal(folder, world.keys[0].public_key)
-        self.driver = ConsensusDriver(
-            make_engine(self.store, self.journal, world.keys[0]),
-            self.store,
-            self.journal,
-            Checker(world.voters, world.network_id),
-            statement_pool(self.store, world.voters),
-            Outbox(1, 0, lambda _peer, _frame: None),
-        )
-        self.speaker = Speaker(
-            world.voters,
-            0,
-            world.keys[0],
-            say=self.driver.say,
-            executed_counter=lambda: self.driver.pool.executed(0),
-            is_settled=lambda item: is_overtaken(self.store.tree.view(), item, 0),
-            clock_ms=now_ms,
-            first_counter=1,
-        )
-        self.clock = HeldClock(world.genesis.chain.start_ms, last_block)
-        self.chain = MovingChain(
-            embedded_chain(world.genesis, folder / "chain").genesis, folder / "chain", self.clock
-        )
-        self.service = WeightService(
-            self.store,
-            ChainAccess(self.chain, BLOCK_MS / 2000),
-            self.speaker,
-            world.hotkeys[0],
-            self.offer,
-            SubmissionBook.open(
-                folder / "submissions",
-                network_id=world.network_id,
-                hotkey=world.hotkeys[0].public_key,
-            ),
-        )
-        self.driver.events.executed.append(self._on_executed)
-        self.driver.events.epoch_began.append(self.speaker.begin_epoch)
-
-    @property
-    def outcomes(self) -> dict[int, tuple[int, Outcome]]:
-        return self.service.submitter.outcomes
-
-    def offer(self, metagraph: EpochMetagraph) -> None:
-        batching = self.driver.batching
-        if batching.metagraph != metagraph:
-            batching.metagraph = metagraph
-            self.driver.offer(WorkPending(batching.has_work(self.driver.engine.height)))
-
-    def _on_executed(self, header, outcome) -> None:
-        for weights in outcome.weights:
-            self.service.on_closed(weights, header.seq)
-        self.speaker.wake()
-
-    async def earn(self, score: int = 3) -> None:
-        """Let miner 0 have a settled score in epoch 0; then the chain goes on."""
-        signed = self.world.signed(expiry_epoch=9)
-        self.speaker.add(signed)
-        self.speaker.add(make_verdict(signed.submission.submission_id, score))
-        await until(lambda: best_scores(self.store.tree.view(), 0) != {})
-        self.clock.release()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(DEADLINE_S):
-        while not holds():  # noqa: ASYNC110 - state of many parts, no single event
-            await trio.sleep(BLOCK_MS / 2000)
-
-
-@asynccontextmanager
-async def running(
-    folder: Path, change: Change | None = None, *, last_block: int | None = None
-) -> AsyncIterator[Site]:
-    site = Site(folder, last_block)
-    if change is not None:
-        site.chain.change = change
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.driver.run)
-        nursery.start_soon(site.speaker.run)
-        nursery.start_soon(site.service.run)
-        try:
-            yield site
-        finally:
-            nursery.cancel_scope.cancel()
-    site.journal.close()
-    site.store.close()
+from tests.support import STRANGER
+from tests.validator_node.weight_site import TEMPO, Change, Closed, running, until
 
 
 async def test_the_epoch_ends_with_what_the_chain_shows(tmp_path: Path) -> None:
@@ -259,3 +109,93 @@ async def test_a_metagraph_that_fits_into_no_batch_is_an_alert_and_the_epoch_goe
     async with running(tmp_path, change) as site:
         await until(lambda: site.service.alerts["metagraph_form"] > 1)
         assert site.store.epoch == 0
+
+
+async def test_weights_of_an_epoch_that_the_chain_has_left_wait_for_newer_ones(
+    tmp_path: Path,
+) -> None:
+    closed = Closed(tmp_path)
+    closed.certify()
+    closed.clock.block = 2 * TEMPO + 1
+    async with closed.running() as service:
+        await until(lambda: service.block > 2 * TEMPO)
+        await closed.clock.settled()
+        assert closed.site.outcomes == {}
+        assert await closed.site.chain.history() == ()
+        closed.clock.block = 2 * TEMPO + TEMPO // 2
+        await until(lambda: service.submitted_epoch == 0)
+        assert isinstance(closed.site.outcomes[0][1], ReadBack)
+
+
+async def test_weights_that_are_not_certified_wait_after_a_restart_too(tmp_path: Path) -> None:
+    closed = Closed(tmp_path)
+    async with closed.running() as service:
+        await until(lambda: service.block > 0)
+        await closed.clock.settled()
+        assert closed.site.outcomes == {}
+        closed.certify()
+        await until(lambda: service.submitted_epoch == 0)
+
+
+async def test_refused_weights_are_not_carried(tmp_path: Path) -> None:
+    def change(graph: Metagraph) -> Metagraph:
+        first, *others = graph.neurons
+        return replace(graph, neurons=(replace(first, validator_permit=False), *others))
+
+    closed = Closed(tmp_path)
+    closed.certify()
+    closed.site.chain.change = change
+    async with closed.running() as service:
+        await until(lambda: service.alerts["permit_lost"] > 0 and 0 in closed.site.outcomes)
+        await closed.clock.settled()
+        assert isinstance(closed.site.outcomes[0][1], Refused)
+        assert service.submitted_epoch == -1
+
+
+async def test_a_registration_that_ended_while_the_node_was_down_is_an_alert(
+    tmp_path: Path,
+) -> None:
+    closed = Closed(tmp_path, neurons=1)
+    closed.certify()
+    record = SubmissionRecord(epoch=0, mechanism=0, source_epoch=0, since_block=0, vector=((1, 1),))
+    await closed.site.book.save(record)
+    closed.site.service = closed.site.make_service()
+    async with closed.running() as service:
+        await until(lambda: service.alerts["not_registered"] == 1)
+
+
+async def test_an_epoch_that_does_not_end_is_an_alert_once(tmp_path: Path) -> None:
+    closed = Closed(tmp_path, closed=False)
+    async with closed.running() as service:
+        await until(lambda: service.block > TEMPO)
+        await closed.clock.settled()
+        assert service.alerts["epoch_not_ended"] == 0
+        closed.clock.block = 2 * TEMPO + 1
+        await until(lambda: service.alerts["epoch_not_ended"] > 0)
+        await closed.clock.settled()
+        assert service.alerts == {"epoch_not_ended": 1}
+
+
+async def test_an_epoch_whose_first_block_is_gone_is_an_alert_once_too(tmp_path: Path) -> None:
+    def change(_graph: Metagraph) -> Metagraph:
+        raise ChainError(ChainErrorCode.UNKNOWN_BLOCK, "discarded")
+
+    closed = Closed(tmp_path, closed=False)
+    closed.site.chain.change = change
+    async with closed.running() as service:
+        await until(lambda: service.alerts["chain_unknown_block"] > 0)
+        closed.clock.block = 2 * TEMPO + 1
+        await until(lambda: service.alerts["epoch_not_ended"] > 0)
+        await closed.clock.settled()
+        assert service.alerts["epoch_not_ended"] == 1
+
+
+async def test_trouble_with_the_chain_is_counted_by_its_name(tmp_path: Path) -> None:
+    def change(_graph: Metagraph) -> Metagraph:
+        raise ChainError(ChainErrorCode.UNKNOWN_BLOCK, "discarded")
+
+    closed = Closed(tmp_path, closed=False)
+    closed.site.chain.change = change
+    async with closed.running() as service:
+        await until(lambda: service.alerts["chain_unknown_block"] > 1)
+        assert set(service.alerts) == {"chain_unknown_block"}

@@ -154,11 +154,14 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what would be done, and send nothing")
     ] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="send weights of an epoch that the chain has left, too")
+    ] = False,
 ) -> None:
     """Carry the newest certified weights to the chain, as the node does when it runs."""
     from validator_node.cli.weights_submit import submit_weights
 
-    submit_weights(config, dry_run=dry_run)
+    submit_weights(config, dry_run=dry_run, stale=stale)
 
 
 def metagraph(config: ConfigOption, as_json: JsonOption = False) -> None:

@@ -2,21 +2,25 @@
 
 A running node submits by itself. This is for looking at what it would do, and for an epoch that it
 was stopped in. What was attempted is remembered where the node remembers it, so nothing is sent
-twice.
+twice. Weights of an epoch that the chain has left are sent only if that is asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 import typer
 
 from chain.errors import ChainError
+from chain.interface import Block
 from chain.preflight import Ready, Refused, Wait
 from chain.submitter_epoch import Alert, EpochOrder, EpochSubmitter
 from chain.submitter_outcomes import Committed, Outcome, ReadBack, Revealed
 from protocol.records.genesis import Genesis
+from registry.election import electorate
 from validator_node.chain_access import ChainAccess, open_chain, patience
 from validator_node.config import NodeConfig, load_config, load_genesis
 from validator_node.epoch_order import epoch_order
@@ -33,24 +37,62 @@ class NotSubmittedError(NodeError):
     """The weights are not on the chain; the message says why."""
 
 
-def submit_weights(config: Path, *, dry_run: bool) -> None:
-    """Submit, or say what would be done. Raises `NodeError` if nothing could be."""
+def submit_weights(config: Path, *, dry_run: bool, stale: bool = False) -> None:
+    """Submit, or say what would be done; weights that the chain has left only with `stale`.
+
+    The database stays locked until it is over, so that no node sends at the same time. Raises
+    `NodeError` if nothing could be done.
+    """
     loaded = load_config(config)
     genesis = load_genesis(loaded.genesis)
     keys = load_keystore(loaded.keystore, passphrase(loaded.passphrase_file))
     store = Store.open(loaded.state_dir / "db", genesis)
     try:
-        weights = store.weights(store.epoch - 1) if store.epoch > 0 else None
-        if weights is None:
-            raise ConfigError("no epoch has ended yet: there are no weights to submit")
-        order = epoch_order(store.tree.view(), weights, 0)
+        order = _certified(store)
+        with _named():
+            trio.run(_run, loaded, genesis, keys, order, dry_run, stale)
     finally:
         store.close()
-    trio.run(_run, loaded, genesis, keys, order, dry_run)
+
+
+def _certified(store: Store) -> EpochOrder:
+    """Return what the newest epoch's end has certified."""
+    weights = store.weights(store.epoch - 1) if store.epoch > 0 else None
+    now = electorate(store.tree.view())
+    if weights is None or now is None:
+        raise ConfigError("no epoch has ended yet: there are no weights to submit")
+    certified_at = now.since + store.genesis.parameters.window
+    if store.height < certified_at:
+        raise NotSubmittedError(
+            f"the weights of epoch {weights.epoch} are not certified yet: slot {certified_at} "
+            f"certifies them, and this node has slots up to {store.height}; run it until then"
+        )
+    return epoch_order(store.tree.view(), weights)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Turn trouble with the chain, also inside groups, into the error that an operator sees."""
+    try:
+        yield
+    except ChainError as error:
+        raise NotSubmittedError(str(error)) from error
+    except BaseExceptionGroup as group:
+        if group.split(ChainError)[1] is not None:
+            raise
+        error_of: BaseException = group
+        while isinstance(error_of, BaseExceptionGroup):
+            error_of = error_of.exceptions[0]
+        raise NotSubmittedError(str(error_of)) from group
 
 
 async def _run(
-    config: NodeConfig, genesis: Genesis, keys: Keys, order: EpochOrder, dry_run: bool
+    config: NodeConfig,
+    genesis: Genesis,
+    keys: Keys,
+    order: EpochOrder,
+    dry_run: bool,
+    stale: bool,
 ) -> None:
     async with open_chain(config, genesis) as access:
         book = SubmissionBook.open(
@@ -66,37 +108,50 @@ async def _run(
             on_no_weights=config.on_no_weights,
             on_alert=_show_alert,
         )
-        version_key = await _version_key(access)
-        asked = EpochOrder(
-            epoch=order.epoch,
-            since_block=order.since_block,
-            vectors=order.vectors,
-            seed=order.seed,
-            version_key=version_key,
-        )
+        left = await _left_behind(access, order)
         if dry_run:
-            for mechanism, decision in (await submitter.preview(asked)).items():
-                typer.echo(f"epoch {asked.epoch}, mechanism {mechanism}: {_decision(decision)}")
+            if left:
+                typer.echo(left)
+            for mechanism, decision in (await submitter.preview(order)).items():
+                typer.echo(f"epoch {order.epoch}, mechanism {mechanism}: {_decision(decision)}")
             return
+        if left and not stale:
+            raise NotSubmittedError(left)
         with trio.move_on_after(SUBMIT_DEADLINE_S):
-            outcomes = await submitter.submit(asked)
-            _show(asked.epoch, outcomes)
+            outcomes = await submitter.submit(order)
+            _show(order.epoch, outcomes)
             return
         raise NotSubmittedError(f"not settled within {SUBMIT_DEADLINE_S:g} s; run it again")
 
 
-async def _version_key(access: ChainAccess) -> int:
-    """Return the subnet's version key, once the chain answers."""
+async def _left_behind(access: ChainAccess, order: EpochOrder) -> str:
+    """Return why the weights are not of the chain's present epoch, "" if they are.
+
+    They would spend the rate limit that the weights of the present one need.
+    """
+    head = await _first_head(access)
+    with trio.move_on_after(CONNECT_DEADLINE_S):
+        status = await access.chain.epoch_status(head.number)
+        if status.first_block <= order.since_block:
+            return ""
+        return (
+            f"the weights of epoch {order.epoch} are of block {order.since_block}, and the chain's "
+            f"newest epoch has begun at block {status.first_block}: run the node, which closes "
+            "it; with --stale these are sent all the same"
+        )
+    raise NotSubmittedError("the chain does not say which epoch it is in")
+
+
+async def _first_head(access: ChainAccess) -> Block:
+    """Return the chain's head, once it answers."""
+    last = "no answer in time"
     with trio.move_on_after(CONNECT_DEADLINE_S):
         while True:
             try:
-                head = await access.chain.head()
-                metagraph = await access.chain.metagraph(head.number)
+                return await access.chain.head()
             except ChainError as error:
                 last = str(error)
                 await trio.sleep(access.poll_s)
-            else:
-                return metagraph.rules.version_key
     raise NotSubmittedError(f"the chain does not answer: {last}")
 
 

@@ -26,6 +26,8 @@ from validator_node.testnet.screen import Screen, print_report
 
 START_DEADLINE_S = 90.0
 DRAIN_DEADLINE_S = 60.0
+LANDING_S = 300.0
+"""For a validator that was killed while it submitted: it waits until its call cannot land."""
 RECOVER_DEADLINE_S = 30.0
 POLL_S = 0.5
 FINE_POLL_S = 0.05
@@ -175,12 +177,17 @@ class Testnet:
                 self._is_drained(rows)
                 and all(r is not None and r["weights_epoch"] >= r["results_epoch"] for r in rows)
             ),
-            2 * epoch_s + DRAIN_DEADLINE_S,
+            2 * epoch_s + DRAIN_DEADLINE_S + LANDING_S,
         )
         if self._layout.chain is not None:
             uids = [site.index for site in self._layout.validators]
             netuid = self._layout.genesis.chain.netuid
-            self.stored = await read_weights(self._layout.chain, netuid, uids)
+            try:
+                self.stored = await read_weights(self._layout.chain, netuid, uids)
+            except trio.TooSlowError as error:
+                raise TestnetError(
+                    f"the development chain did not show its weights; see {self._layout.chain.log}"
+                ) from error
 
     def _is_drained(self, rows: list[Figures | None]) -> bool:
         quiet = ("statements_waiting", "submissions_waiting", "evaluations_waiting", "pending")

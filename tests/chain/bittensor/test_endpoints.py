@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from chain.bittensor.endpoints import MOST_ENDPOINTS, Endpoints, shown
@@ -37,6 +39,29 @@ def test_keys_in_an_address_are_not_shown():
     assert shown(C) == C
     with pytest.raises(ValueError, match=r"chain endpoint https://node\.example: want"):
         Endpoints(["https://me:secret@node.example/key"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://SECRET@node.example",
+        "wss://SECRET@node.example:443/v1",
+        "wss://node.example#SECRET",
+        "wss://node.example/v1?key=SECRET#",
+        "wss://me:SE#CRET@node.example/SECRET",
+    ],
+)
+def test_an_address_that_no_websocket_takes_is_refused_without_its_key(url: str):
+    with pytest.raises(
+        ValueError, match=r"chain endpoint wss://node\.example.*: it has a #"
+    ) as told:
+        Endpoints([url])
+    assert not {"SECRET", "SE", "CRET"} & set(re.findall("[A-Z]+", str(told.value)))
+
+
+def test_an_address_with_a_key_in_the_path_or_a_password_is_taken():
+    urls = ["wss://node.example/KEY?token=KEY", "wss://me:KEY@node.example"]
+    assert Endpoints(urls).urls == tuple(urls)
 
 
 def test_pauses_double_up_to_the_longest_and_a_success_ends_them():

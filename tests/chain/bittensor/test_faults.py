@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import socket
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +17,13 @@ import pytest
 import trio
 
 from chain.bittensor import Deadlines
+from chain.bittensor.connection import CallFailedError, Connection
+from chain.bittensor.reads import Substrate
+from chain.bittensor.thread import SdkThread
 from chain.devchain.server import DevChain, open_devchain
+from chain.errors import ChainError
 from chain.errors import ChainErrorCode as Code
+from chain.interface import Block
 from chain.watchdog import Health, Limits
 from tests.chain.bittensor.support import (
     IMPATIENT,
@@ -78,6 +84,34 @@ async def test_no_endpoint_at_start_is_said_at_once_and_mended_later(tmp_path: P
         async with open_devchain(subnet(), run_config(port=port)):
             status = await shows(node, lambda one: one.health is Health.HEALTHY)
     assert status.endpoint == url
+
+
+async def test_what_the_sdk_says_of_an_address_is_told_without_its_key(tmp_path: Path):
+    url = "ws://me:SECRET@127.0.0.1:1/SECRET?key=SECRET"
+    thread = SdkThread("chain-sdk-test")
+    connection = Connection(url, thread, object(), bytes(32), Block(0, bytes(32)))  # type: ignore[arg-type]
+
+    async def refuse(_substrate: Substrate) -> None:
+        raise ValueError(f"{url} isn't a valid URI")
+
+    async def lose(_substrate: Substrate) -> None:
+        raise ConnectionError(f"{url} is down")
+
+    async def tell(_substrate: Substrate) -> None:
+        raise ChainError(Code.SETTING_WEIGHTS_TOO_FAST, f"says {url}", wait_blocks=7)
+
+    with trio.fail_after(20):
+        error = await refusal(connection.call("reading", refuse, 10, 1))
+        too_fast = await refusal(connection.call("sending", tell, 10, 1))
+        with pytest.raises(CallFailedError) as down:
+            await connection.call("reading", lose, 10, 1)
+        thread.close()
+        await thread.gone()
+    assert "ws://127.0.0.1:1 isn't a valid URI" in str(error)
+    assert "ws://127.0.0.1:1 is down" in str(down.value)
+    assert (too_fast.code, too_fast.wait_blocks) == (Code.SETTING_WEIGHTS_TOO_FAST, 7)
+    for one in (error, too_fast, down.value):
+        assert "SECRET" not in "".join(traceback.format_exception(one))
 
 
 async def test_endpoints_that_stay_down_end_the_process(tmp_path: Path):

@@ -61,6 +61,25 @@ async def test_results_and_errors_come_back():
         assert one.is_alive
 
 
+class Panic(BaseException):
+    """As the SDK's Rust parts raise: no `Exception`."""
+
+
+async def test_a_panic_of_the_sdk_is_the_calls_failure_only():
+    async def panic() -> None:
+        await asyncio.sleep(0)
+        raise Panic("index out of bounds")
+
+    async def add() -> int:
+        return 2 + 3
+
+    async with thread() as one:
+        with pytest.raises(RuntimeError, match="the SDK broke: Panic: index out of bounds") as told:
+            await one.run(panic, LONG, LONG)
+        assert isinstance(told.value.__cause__, Panic)
+        assert await one.run(add, LONG, LONG) == 5
+
+
 async def test_a_call_that_waits_is_called_off_at_its_deadline():
     async with thread() as one:
         with pytest.raises(SilentCallError):
