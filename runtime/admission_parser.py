@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from runtime.admission_rules import (
     FUNC,
     MAX_BODY_BYTES,
+    MAX_BRANCH_WEIGHT,
     MAX_DATA_SEGMENTS,
     MAX_ELEMENT_SEGMENTS,
     MAX_ELEMENTS,
@@ -82,6 +83,10 @@ def skip_initial_value(section: Reader) -> None:
         raise refusal(Rule.INITIAL_VALUE, f"then {hex(following)}", "one constant instruction")
 
 
+_BRANCHES = b"\x04\x0c\x0d\x0e"
+"""The bytes of `if`, `br`, `br_if`, `br_table`; as with loops, bytes that are immediates count."""
+
+
 class Parser:
     """What was found so far, one module a parser."""
 
@@ -97,6 +102,7 @@ class Parser:
         self.exports: dict[str, tuple[int, int]] = {}
         self.weight = 0
         self.loop_weight = 0
+        self.branch_weight = 0
         self.has_start = False
 
     def read_sections(self) -> None:
@@ -259,8 +265,12 @@ class Parser:
             self.weight += (variables + 8) * size
             loops = len(opens_loop.findall(section.data, body.at, body.end))
             self.loop_weight += loops * variables + loops * loops // 100
+            code = section.data[body.at : body.end]
+            branches = len(code) - len(code.translate(None, _BRANCHES))
+            self.branch_weight += branches + branches * branches // 500
         limit(Rule.WEIGHT, self.weight, MAX_WEIGHT)
         limit(Rule.LOOP_WEIGHT, self.loop_weight, MAX_LOOP_WEIGHT)
+        limit(Rule.BRANCH_WEIGHT, self.branch_weight, MAX_BRANCH_WEIGHT)
 
     def _read_data(self, section: Reader) -> None:
         count = section.u32()

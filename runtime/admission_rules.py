@@ -35,6 +35,8 @@ MAX_WEIGHT = 50_000_000
 """Limit of the sum over all functions of (locals + 8) x body bytes."""
 MAX_LOOP_WEIGHT = 1_000_000
 """Limit of the sum over all functions of loops x (locals + loops / 100)."""
+MAX_BRANCH_WEIGHT = 1_000_000
+"""Limit of the sum over all functions of branches + branches x branches / 500."""
 MAX_DATA_SEGMENTS = 2_000
 MAX_ELEMENT_SEGMENTS = 1_000
 MAX_ELEMENTS = MAX_FUNCTIONS
@@ -90,6 +92,7 @@ class Rule(StrEnum):
     BODY_BYTES = "body_bytes"
     WEIGHT = "weight"
     LOOP_WEIGHT = "loop_weight"
+    BRANCH_WEIGHT = "branch_weight"
     DATA_SEGMENTS = "data_segments"
     EXPORT = "export"
     """`memory`, `alloc` and `evaluate` are there."""

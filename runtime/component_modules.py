@@ -1,8 +1,9 @@
 """Reads the core modules inside a component and sums up what they hold.
 
 Rules:
-1. As in `runtime.admission_parser`: each byte is read at most once, a body is searched for loops,
-   not decoded; `AdmissionError` for a broken rule, `Malformed` for bytes that are not the format.
+1. As in `runtime.admission_parser`: each byte is read at most once. A body is not decoded: what is
+   counted in it are bytes that may be such an instruction. `AdmissionError` for a broken rule,
+   `Malformed` for bytes that are not the format.
 2. One `CoreModules` reads all modules of a component, and every limit is one of sums. What the
    modules import from each other is counted, not resolved: the engine checks that it fits.
 3. Unlike a core challenge's module, these share memory and tables by imports, need no particular
@@ -11,14 +12,20 @@ Rules:
 
 from __future__ import annotations
 
+import re
+
 from runtime.admission_parser import loop_pattern
 from runtime.admission_rules import MAX_PARAMS, MAX_RESULTS
 from runtime.component_rules import (
     MAX_BODY_BYTES,
+    MAX_BRANCH_WEIGHT,
+    MAX_CALLS,
+    MAX_CODE_BYTES,
     MAX_DATA_SEGMENTS,
     MAX_ELEMENT_SEGMENTS,
     MAX_ELEMENTS,
     MAX_EXPORTS,
+    MAX_FLOATS,
     MAX_FUNCTIONS,
     MAX_GLOBALS,
     MAX_IMPORTS,
@@ -47,6 +54,11 @@ _MAX_NUMBER_BYTES = 10
 _FLOAT_BYTES = {0x43: 4, 0x44: 8}
 _ARITHMETIC = frozenset({0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E})
 """Add, subtract and multiply, of 32 and 64 bits."""
+_BRANCHES = b"\x04\x0c\x0d\x0e"
+"""If, br, br_if, br_table."""
+_FLOATS = bytes(range(0x8B, 0xA7))
+"""From f32.abs to f64.copysign."""
+_CALL = re.compile(b"[\x10\x11]|\x40\x00|\xfc[\x08-\x11]", re.DOTALL)
 _FUNC, _TABLE, _MEMORY, _GLOBAL = 0, 1, 2, 3
 _PASSIVE, _INDEXED, _EXPRESSIONS = 1, 2, 4
 _LAST_SECTION = 12
@@ -87,8 +99,12 @@ class CoreModules:
         self.element_segments = 0
         self.elements = 0
         self.data_segments = 0
+        self.code_bytes = 0
         self.weight = 0
         self.loop_weight = 0
+        self.branch_weight = 0
+        self.calls = 0
+        self.floats = 0
         # of the module in hand
         self._params: list[int] = []
         self._functions: list[int] = []
@@ -244,11 +260,24 @@ class CoreModules:
                 variables += body.u32()
                 body.byte()
                 limit(ComponentRule.LOCALS, variables, MAX_LOCALS)
+            self.code_bytes += size
             self.weight += (variables + 8) * size
-            loops = len(opens_loop.findall(section.data, body.at, body.end))
-            self.loop_weight += loops * variables + loops * loops // 100
+            self._weigh(section.data[body.at : body.end], variables, opens_loop)
+        limit(ComponentRule.CODE_BYTES, self.code_bytes, MAX_CODE_BYTES)
         limit(ComponentRule.WEIGHT, self.weight, MAX_WEIGHT)
         limit(ComponentRule.LOOP_WEIGHT, self.loop_weight, MAX_LOOP_WEIGHT)
+        limit(ComponentRule.BRANCH_WEIGHT, self.branch_weight, MAX_BRANCH_WEIGHT)
+        limit(ComponentRule.CALLS, self.calls, MAX_CALLS)
+        limit(ComponentRule.FLOATS, self.floats, MAX_FLOATS)
+
+    def _weigh(self, code: bytes, variables: int, opens_loop: re.Pattern[bytes]) -> None:
+        size = len(code)
+        loops = len(opens_loop.findall(code))
+        self.loop_weight += loops * variables + loops * loops // 100
+        branches = size - len(code.translate(None, _BRANCHES))
+        self.branch_weight += branches + branches * branches // 500
+        self.floats += size - len(code.translate(None, _FLOATS))
+        self.calls += len(_CALL.findall(code))
 
     def _read_data(self, section: Reader) -> None:
         count = section.u32()

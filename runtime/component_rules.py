@@ -42,8 +42,16 @@ MAX_DATA_SEGMENTS = 4_000  # 1,968
 MAX_LOCALS = 500
 """Declared locals and parameters of one function."""
 MAX_BODY_BYTES = 1024 * 1024  # 427 kB
-MAX_WEIGHT = 250_000_000
-MAX_LOOP_WEIGHT = 3_000_000
+MAX_CODE_BYTES = 13 * 1024 * 1024  # 6.5 MB
+MAX_WEIGHT = 250_000_000  # 139 M
+MAX_LOOP_WEIGHT = 3_000_000  # 1.6 M
+MAX_BRANCH_WEIGHT = 1_500_000  # 0.73 M
+"""Limit of the sum over all functions of branches + branches^2 / 500: one costs the compiler 40 to
+400 us, the more the more of them a function has."""
+MAX_CALLS = 260_000  # 127,000
+"""What leaves the function: calls, `memory.grow`, bulk operations; 16 us each."""
+MAX_FLOATS = 340_000  # 167,000
+"""Arithmetic that may give a NaN, which is made canonical: 16 us each."""
 
 SINGLE = ("evaluate",)
 CONTEST = ("answer", "load", "questions", "score")
@@ -92,8 +100,12 @@ class ComponentRule(StrEnum):
     DATA_SEGMENTS = "data_segments"
     LOCALS = "locals"
     BODY_BYTES = "body_bytes"
+    CODE_BYTES = "code_bytes"
     WEIGHT = "weight"
     LOOP_WEIGHT = "loop_weight"
+    BRANCH_WEIGHT = "branch_weight"
+    CALLS = "calls"
+    FLOATS = "floats"
     EXPORT = "export"
     """`evaluate`, or the four functions of a contest, and no other function."""
     EXPORT_KIND = "export_kind"

@@ -2,7 +2,8 @@
 
 A subject is a challenge in small: where a challenge of another kind joins, it is a function here
 that makes its `Subject`. `elsewhere` says whether the module also runs under plain wasmtime and
-V8, which a component does not.
+V8, which a component does not; its artifact comes out of the user's cache, for compiling it takes
+20 s of CPU.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from dataclasses import dataclass
 import msgspec
 
 from challenges import examples
+from challenges.artifacts import component_artifact
+from challenges.compile_python import tool_problem
 from challenges.record import challenge_record
 from challenges.vectors import load_vectors
 from protocol.codec import sha256
 from protocol.records.challenge import EvaluationContext
+from runtime.artifact import Artifact
 from runtime.job import EvaluationJob
 from tests.runtime.modules import POLICY, compiled, job_for, output, text
 
@@ -36,6 +40,10 @@ class Subject:
     job: EvaluationJob
     blobs: tuple[bytes, ...] = ()
     elsewhere: bool = True
+    artifact: Artifact | None = None
+    """Compiled before, where compiling is not what is measured."""
+    target_ms: float | None = None
+    """What one evaluation in process is to take at most, where it has a target of its own."""
 
 
 def checksum(rounds: int) -> Subject:
@@ -92,6 +100,44 @@ def example(name: str) -> Subject:
     )
     title = f"{name}, {len(vector.submission)} B"
     return Subject(title, found.module, job, tuple(found.blobs.values()))
+
+
+PYTHON = "python_coding"
+TRIVIAL = b"def solve(numbers):\n    return 1\n"
+PYTHON_TARGET_MS = 10.0
+
+
+def python(title: str, submission: bytes, target_ms: float | None = None) -> Subject:
+    """Return the Python example with a submission; built and compiled at first use."""
+    found = examples.load(PYTHON)
+    record = challenge_record(found.spec, found.module_hash, found.blobs, found.vectors)
+    job = EvaluationJob(
+        job_id=1,
+        module_hash=found.module_hash,
+        policy=record.policy,
+        challenge_id=record.challenge_id,
+        version=record.version,
+        params=record.params,
+        miner=bytes(32),
+        submission=submission,
+        context=EvaluationContext(epoch=1, height=2, time_ms=3, seed=bytes(32)),
+        deadline_ms=DEADLINE_MS,
+    )
+    return Subject(
+        f"{PYTHON}, {title}",
+        found.module,
+        job,
+        elsewhere=False,
+        artifact=component_artifact(found.module),
+        target_ms=target_ms,
+    )
+
+
+def components() -> Iterator[Subject]:
+    """Yield the Python example, trivially wrong and solved; nothing where it cannot be built."""
+    if tool_problem() is None:
+        yield python("trivial", TRIVIAL, PYTHON_TARGET_MS)
+        yield python("solved", examples.payload(PYTHON, 3, 0))
 
 
 def subjects() -> Iterator[Subject]:

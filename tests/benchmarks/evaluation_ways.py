@@ -60,6 +60,8 @@ class InProcess:
         self._job = subject.job
         for blob in subject.blobs:
             self._evaluator.load_blob(blob)
+        if subject.artifact is not None:
+            self._evaluator.load_artifact(subject.artifact)
         self._evaluator.load(subject.module)
 
     def answer(self) -> bytes:

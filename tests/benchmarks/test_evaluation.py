@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
 from runtime.pool import open_pool
+from tests.benchmarks.evaluation import target
 from tests.benchmarks.evaluation_pools import by_cpu, keep_busy, lasting, source
-from tests.benchmarks.evaluation_subjects import SUBMISSION, Subject, checksum, subjects
+from tests.benchmarks.evaluation_subjects import (
+    SUBMISSION,
+    Subject,
+    checksum,
+    components,
+    subjects,
+)
 from tests.benchmarks.evaluation_ways import V8, InProcess, Public, Raw, timed_in_pool
+from tests.challenges.components import needs_builder
 
 
 @pytest.mark.parametrize("subject", list(subjects()), ids=lambda subject: subject.name)
@@ -46,3 +55,16 @@ def test_what_two_workers_could_be() -> None:
     assert by_cpu(node_us=0, worker_us=100) == 2.0
     assert by_cpu(node_us=100, worker_us=100) == 1.0
     assert 1.0 < by_cpu(node_us=50, worker_us=100) < 2.0
+
+
+@needs_builder
+def test_the_python_example_is_measured_trivial_and_solved() -> None:
+    trivial, solved = components()
+    assert (target(trivial, "in process"), target(solved, "in process")) == ("10000", "")
+    scores = []
+    for subject in (trivial, solved):
+        way = InProcess(subject)
+        scores.append(msgpack.unpackb(way.answer())["score"])
+        way.close()
+    assert scores == [0, 1_000_000]
+    assert target(checksum(1), "worker") == "150"

@@ -167,14 +167,14 @@ def test_a_finding_is_kept_and_the_status_says_so(
 ) -> None:
     monkeypatch.setattr(modules, "FOLDER", tmp_path)
     report = modules.Report(0, 1, {"locals": 1}, {}, 0.1, 0, bytes(32), 5, {4: "a fault"})
-    monkeypatch.setattr(modules, "reports", lambda *_: iter([report]))
+    monkeypatch.setattr(modules, "reports", lambda *_, **__: iter([report]))
     assert modules.run(SEED, 2) == 1
     assert (tmp_path / f"{SEED}-4.wasm").read_bytes() == mutant(SEED, 4)[1]
     told = capsys.readouterr().out
     assert f"FINDING mutant 4 of {mutant(SEED, 4)[0].name}: a fault" in told
     assert "refused 1: locals 1" in told
     clean = msgspec.structs.replace(report, findings={})
-    monkeypatch.setattr(modules, "reports", lambda *_: iter([clean]))
+    monkeypatch.setattr(modules, "reports", lambda *_, **__: iter([clean]))
     assert modules.run(SEED, 2) == 0
     monkeypatch.setattr(sys, "argv", ["x", "--replay", str(tmp_path / f"{SEED}-4.wasm")])
     assert modules.main() == 0

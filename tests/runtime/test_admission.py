@@ -58,6 +58,7 @@ EXPRESSIONS = b"\x01\x04" + AT_0 + segments(MAX_ELEMENTS + 1, REF_FUNC)
 BIG_BODY = module(more=f"(func {many('nop', 131_072)})")
 HEAVY = module(more=many(f"(func (local {many('i64', 490)}) {many('nop', 20_000)})", 6))
 NESTED = module(more=f"(func (local {many('i64', 490)}) {many('(loop', 2_500)} {')' * 2_500})")
+BRANCHING = module(more=f"(func (param i32) {many('(br_if 0 (local.get 0))', 23_000)})")
 DEEP = module(more=f"(func {many('(loop', 12_000)} {')' * 12_000})")
 
 REFUSED: list[tuple[str, bytes, str, int | str]] = [
@@ -83,6 +84,7 @@ REFUSED: list[tuple[str, bytes, str, int | str]] = [
     ("weight", HEAVY, "weight", ""),
     ("loops", NESTED, "loop_weight", 1_225_000 + 62_500),
     ("deep loops", DEEP, "loop_weight", 1_440_000),
+    ("branches", BRANCHING, "branch_weight", ""),
     ("struct type", compiled("(module (type (struct)))"), "type_form", "0x5f"),
     ("tag section", module(more="(tag)"), "section", 13),
     ("imported memory", compiled('(module (import "a" "m" (memory 1)))'), "import_kind", "a.m: 2"),

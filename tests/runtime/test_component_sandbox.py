@@ -37,6 +37,16 @@ ENDINGS = [
         component(more_core="(func $boot unreachable) (start $boot)"),
         OutcomeClass.TRAP,
     ),
+    (
+        "data out of bounds",
+        component(more_core='(data (i32.const 131070) "abcdef")'),
+        OutcomeClass.TRAP,
+    ),
+    (
+        "elements out of bounds",
+        component(more_core="(table 1 funcref) (elem (i32.const 5) $f) (func $f)"),
+        OutcomeClass.TRAP,
+    ),
     ("a good contest", component(names=CONTEST), OutcomeClass.OK),
     (
         "a trap in the questions",
@@ -153,7 +163,7 @@ def test_both_profiles_live_side_by_side(evaluator: Evaluator) -> None:
 def test_check_admits_or_names_the_rule(evaluator: Evaluator) -> None:
     assert evaluator.check(component(), POLICY).memory_pages == 2
     refused = {
-        "start": component(more_core="(func $boot unreachable) (start $boot)"),
+        "start": component(more_core='(data (i32.const 131070) "abcdef")'),
         "memory_pages": component(pages=17),
         "export": component(names=("validate",)),
         "imports": component(more='(import "clock" (func))'),
@@ -166,7 +176,8 @@ def test_check_admits_or_names_the_rule(evaluator: Evaluator) -> None:
 
 def test_threads_take_turns(evaluator: Evaluator) -> None:
     job = job_for(evaluator.load(component(names=CONTEST)))
-    expected, found = evaluator.evaluate(job), []
+    expected = evaluator.evaluate(job)
+    found: list[Outcome] = []
 
     def work() -> None:
         found.extend(evaluator.evaluate(job) for _ in range(20))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
+
 import msgspec
 import pytest
 
+from tests.challenges.components import needs_builder
+from tests.runtime import python_submissions
 from tests.runtime.determinism import (
     PROCESSES,
     RUNS,
@@ -17,6 +22,7 @@ from tests.runtime.determinism import (
 )
 
 SUBMISSIONS = 200
+PYTHON_SUBMISSIONS = 30
 
 
 @pytest.mark.parametrize("name", core_examples())
@@ -30,6 +36,33 @@ def test_processes_workers_and_runs_agree_to_the_byte(name: str) -> None:
     assert SUBMISSIONS // 5 < first.valid < SUBMISSIONS * 4 // 5
     assert len(set(first.verdicts)) > SUBMISSIONS // 2
     assert {"ok", "out_of_fuel", "output_limit"} <= set(first.classes)
+
+
+@needs_builder
+def test_python_submissions_agree_to_the_byte() -> None:
+    found = compare(python_submissions.NAME, PYTHON_SUBMISSIONS, seed=7, processes=2)
+    assert found.differences() == []
+    assert len(found.told) == 2 * len(WORKERS) * RUNS
+    first = found.told[0]
+    assert len(set(first.verdicts)) == PYTHON_SUBMISSIONS
+    assert 0 < first.valid < PYTHON_SUBMISSIONS
+
+
+def test_python_submissions_are_of_every_kind() -> None:
+    random = Random(1)
+    made = [python_submissions.submission(random, 16_384) for _ in range(500)]
+    assert len(set(made)) > 400
+    kinds: Counter[str] = Counter()
+    for body in made:
+        try:
+            compile(body, "submission.py", "exec")
+            kinds["python"] += 1
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            kinds["no python"] += 1
+    assert kinds["python"] > 300
+    assert kinds["no python"] > 20
+    assert any(attack in body for body in made for attack in python_submissions.attacks())
+    assert max(map(len, made)) == 16_384
 
 
 def test_a_seed_gives_the_same_jobs_and_another_seed_others() -> None:
