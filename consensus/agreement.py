@@ -122,6 +122,8 @@ def wants_vote(core: Core, vote: Vote) -> str | None:
 
 def on_vote(core: Core, peer: int, vote: Vote) -> None:
     """Count a vote that arrived on its signer's own link."""
+    if vote.epoch != core.voters.epoch:  # first: indices belong to one epoch's set
+        raise UnwantedError("wrong_epoch")
     if vote.signer != peer:
         raise UnwantedError("foreign_vote")
     unwanted = wants_vote(core, vote)

@@ -60,10 +60,10 @@ def on_executed(core: Core, executed: Executed) -> None:
 def on_checkpoint_vote(core: Core, peer: int, vote: CheckpointVote) -> None:
     """Count a checkpoint vote that arrived on its signer's own link."""
     checkpoint = vote.checkpoint
+    if checkpoint.epoch != core.voters.epoch:  # first: indices belong to one epoch's set
+        raise UnwantedError("wrong_epoch")
     if vote.signer != peer:
         raise UnwantedError("foreign_vote")
-    if checkpoint.epoch != core.voters.epoch:
-        raise UnwantedError("wrong_epoch")
     if checkpoint.seq <= core.stable_seq:
         raise UnwantedError("stale")
     if checkpoint.seq > core.tip_seq + VOTE_RANGE:

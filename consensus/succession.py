@@ -98,6 +98,8 @@ def _prepared(core: Core) -> tuple[Certificate, ...]:
 
 def on_view_change(core: Core, peer: int, message: ViewChange) -> None:
     """Count a view change; perhaps join it, perhaps open the view as its primary."""
+    if message.epoch != core.voters.epoch:  # first: indices belong to one epoch's set
+        raise UnwantedError("wrong_epoch")
     if message.signer != peer:
         raise UnwantedError("foreign_vote")
     known = core.view_changes.get(message.signer)

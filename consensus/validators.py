@@ -12,6 +12,7 @@ Rules (the numbers are docs/consensus.md's):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 from consensus.proposer import proposer_schedule
 from protocol.envelope import VoteDomain
@@ -73,7 +74,11 @@ class Voters:
         )
         self.weights = effective_weights([member.weight for member in self.members])
         self.total = sum(self.weights)
-        self._schedule = proposer_schedule(self.weights)
+
+    @cached_property
+    def _schedule(self) -> tuple[int, ...]:
+        # Made on first use: it takes longest of all, and who only judges by a set never asks.
+        return proposer_schedule(self.weights)
 
     def __len__(self) -> int:
         return len(self.members)

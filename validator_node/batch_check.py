@@ -16,7 +16,7 @@ from protocol.errors import ProtocolError
 from protocol.identity import verify_consensus
 from protocol.records.batch import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batch
 from protocol.records.consensus_key import SignedKey
-from protocol.records.statement import Statement, statement_payload
+from protocol.records.statement import MAX_STATEMENT_BYTES, Statement, statement_payload
 from protocol.records.submission import SignedSubmission
 
 MEMO_SIZE = 65_536
@@ -68,11 +68,17 @@ class Checker:
         self._submissions.add(known)
 
     def check_statement(self, statement: Statement) -> None:
-        """Raise a `ProtocolError` unless the statement and everything in it is signed."""
+        """Raise a `ProtocolError` unless the statement is short enough and all of it is signed."""
         header = statement.header
-        known = sha256(encode(statement))
+        data = encode(statement)
+        known = sha256(data)
         if known in self._statements:
             return
+        if len(data) > MAX_STATEMENT_BYTES:
+            raise InvalidBatchError(
+                f"statement {header.counter} of validator {header.signer}: {len(data)} bytes, the "
+                f"limit is {MAX_STATEMENT_BYTES}"
+            )
         if header.epoch != self._voters.epoch or header.signer >= len(self._voters):
             raise InvalidBatchError(f"statement of validator {header.signer}, epoch {header.epoch}")
         statement.check_root()

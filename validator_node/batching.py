@@ -42,17 +42,26 @@ class Batching:
 
     def _find_last_change(self) -> int:
         height = self._store.height
-        for seq in range(height, max(0, height - self._window), -1):
-            entry = self._store.batch_at(seq)
-            if entry is not None and entry[0].actions:
-                return seq
-        # An edge changes the state without an action; naming a root once more is harmless.
-        return height if self._store.epoch > 0 else 0
+        changed = (
+            seq for seq in range(height, max(0, height - self._window), -1) if self._changed(seq)
+        )
+        return next(changed, 0)
+
+    def _changed(self, seq: int) -> bool:
+        # Not by the actions: edges, disputes and deadlines change the state without one. Where a
+        # snapshot left no root before it, a root is named once more, which is harmless.
+        return self._store.root_after(seq) != self._store.root_after(seq - 1)
+
+    def note_executed(self, seq: int) -> None:
+        """Look whether the slot that was executed last changed the state."""
+        if self._changed(seq):
+            self.last_change = seq
 
     def has_work(self, height: int) -> bool:
         """Return whether something waits to be ordered or a state root to be named."""
         owed = self.last_change > 0 and height < self.last_change + self._window
-        return len(self._pool) > 0 or owed or self._wanted([]) is not None
+        # What waits behind a gap in its signer's counters is no work: no primary could order it.
+        return self._pool.has_next([]) or owed or self._wanted([]) is not None
 
     def _wanted(self, in_flight: list[Batch]) -> EpochMetagraph | None:
         """Return our metagraph if a quorum has observed it and no batch holds it (rule 4)."""

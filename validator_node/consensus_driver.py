@@ -85,8 +85,9 @@ class ConsensusDriver:
     async def put(self, peer: int, messages: Iterable[LinkMessage]) -> None:
         """Queue what a validator sent; waits only while `PEER_QUEUE` items of it are waiting."""
         limiter = self._peer_slots.setdefault(peer, trio.Semaphore(PEER_QUEUE))
+        key = self.engine.core.voters.key(peer)
         for message in messages:
-            item = FromPeer(peer, message)
+            item = FromPeer(peer, key, message)
             try:
                 limiter.acquire_nowait()
             except trio.WouldBlock:
@@ -160,11 +161,14 @@ class ConsensusDriver:
 
     def _step(self, item: Turn) -> list[fx.Effect]:
         match item:
-            case FromPeer(peer, message):
+            case FromPeer(peer, _, message):
                 self._peer_slots[peer].release()
+                if not item.is_still_from(self.engine.core.voters):
+                    self.refused["epoch_passed"] += 1
+                    return []
                 if not isinstance(message, Statement):
                     return self.engine.step(inputs.Received(peer, message))
-                return self._take_statement(message)
+                return self._take_statement(message, peer)
             case OwnStatement(statement):
                 self._journal.append_statement(statement)
                 self._saving.hurry()
@@ -174,17 +178,19 @@ class ConsensusDriver:
                 return self._take_statement(item)
         return self.engine.step(item)
 
-    def _take_statement(self, item: Statement) -> list[fx.Effect]:
-        header = item.header
-        if header.signer >= len(self.engine.core.voters):  # whose pool this is, also in the edge
-            self.refused["unknown_signer"] += 1
+    def _take_statement(self, item: Statement, peer: int | None = None) -> list[fx.Effect]:
+        header, voters = item.header, self.engine.core.voters
+        if header.epoch != voters.epoch:  # the pool's: indices and counters belong to one epoch
+            self.refused["wrong_epoch"] += 1
             return []
-        if not self.pool.wants(header.signer, header.counter):
+        if header.signer < len(voters) and not self.pool.wants(header.signer, header.counter):
             return []
         try:
             self._checker.check_statement(item)
         except ProtocolError as error:
             self.refused[error.reason] += 1
+            if peer is not None:
+                self.events.tell_refused(peer, "bad_statement")
             return []
         self.pool.add(item)
         return self._tell_pending()
@@ -236,8 +242,7 @@ class ConsensusDriver:
                 log.error("equivocation", first=repr(first_vote), second=repr(second_vote))
             case fx.Refused(peer, reason):
                 self.refused[reason] += 1
-                for on_refused in self.events.refused:
-                    on_refused(peer, reason)
+                self.events.tell_refused(peer, reason)
         return []
 
     def _execute(self, batch: Batch, certificate: Certificate) -> list[Turn]:
@@ -246,9 +251,8 @@ class ConsensusDriver:
         self.latencies.decided(header.body_root, trio.current_time())
         for action in batch.actions:
             if isinstance(action, Statement):
-                self.pool.mark_executed(action.header.signer, self._mark_of(action))
-        if batch.actions or outcome.weights or outcome.results:
-            self.batching.last_change = header.seq
+                self.pool.execute(action.header)
+        self.batching.note_executed(header.seq)
         for no_op in outcome.no_ops:
             self.no_ops[no_op.reason] += 1
         for on_executed in self.events.executed:
@@ -273,12 +277,6 @@ class ConsensusDriver:
         self._outbox.begin_epoch(len(voters), me)
         for on_epoch in self.events.epoch_began:
             on_epoch(voters, me)
-
-    def _mark_of(self, statement: Statement) -> int:
-        """Return the signer's counter after execution: what came out of order was a no-op."""
-        header = statement.header
-        known = self.pool.executed(header.signer)
-        return header.counter if header.counter == known + 1 else known
 
     # --- judging and proposing -------------------------------------------------------------
 
@@ -332,7 +330,7 @@ class ConsensusDriver:
             self._outbox.send(peer, statement)
 
     def _relay(self) -> None:
-        for statement in self.pool.waiting()[:RELAY_LIMIT]:
+        for statement in self.pool.take_relay(RELAY_LIMIT):
             self._outbox.broadcast(statement)
 
     def _send_decided(self, peer: int, first: int, last: int) -> None:

@@ -27,7 +27,13 @@ class FromPeer:
     """Something a validator sent, and who it was."""
 
     peer: int
+    key: bytes
+    """The consensus key at index `peer` when it came: later the index may be somebody else's."""
     message: LinkMessage
+
+    def is_still_from(self, voters: Voters) -> bool:
+        """Return whether the index means the same validator in the set of now."""
+        return self.peer < len(voters) and voters.key(self.peer) == self.key
 
 
 Turn = inputs.Input | Statement | OwnStatement | FromPeer
@@ -51,3 +57,8 @@ class DriverEvents:
     stable: list[OnStable] = field(default_factory=list)
     evidence: list[OnEvidence] = field(default_factory=list)
     refused: list[OnRefused] = field(default_factory=list)
+
+    def tell_refused(self, peer: int, reason: str) -> None:
+        """Tell that a validator's message changed nothing."""
+        for on_refused in self.refused:
+            on_refused(peer, reason)

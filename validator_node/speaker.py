@@ -5,23 +5,23 @@ Rules:
    epoch, a consensus key by hotkey, a report by candidate. What the state has overtaken is
    dropped unsaid.
 2. A statement closes `SAY_AFTER_S` after its first item, at `MAX_STATEMENT_ITEMS`, or before it
-   is longer than `MAX_STATEMENT_BYTES`: several must fit into one batch.
+   is longer than `SPOKEN_BYTES`: several must fit into one batch.
 3. At most `MAX_OUTSTANDING` own statements wait to be ordered; more items wait here, and the queue
    here is bounded too: what does not fit is refused to the caller.
 4. A counter is never used twice in an epoch: it continues from the journal and the state
-   (`first_counter`). What was said and not executed when an epoch ends is said again in the next.
+   (`first_counter`). What was said and not executed when an epoch ends is said again in the next,
+   also what was said before a restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
 from consensus.validators import Voters
 from protocol.codec import encode
 from protocol.identity import ConsensusKey
-from protocol.records.batch import MAX_BATCH_BYTES
 from protocol.records.canary import CanaryItem
 from protocol.records.consensus_key import SignedKey
 from protocol.records.statement import (
@@ -36,7 +36,8 @@ from protocol.records.statement import (
 from protocol.records.submission import SignedSubmission
 
 SAY_AFTER_S = 0.05
-MAX_STATEMENT_BYTES = MAX_BATCH_BYTES // 4
+SPOKEN_BYTES = 64 * 1024
+"""Items of one statement; with its header it stays below `MAX_STATEMENT_BYTES` of the record."""
 MAX_OUTSTANDING = 8
 QUEUE_LIMIT = 16_384
 
@@ -70,7 +71,9 @@ class Speaker:
         is_settled: Callable[[StatementItem], bool],
         clock_ms: Callable[[], int],
         first_counter: int,
+        said: Iterable[Statement] = (),
     ) -> None:
+        """`said` are own statements from the journal; those of other epochs are left aside."""
         self._voters = voters
         self._me = me
         self._key = key
@@ -82,6 +85,9 @@ class Speaker:
         self._items: dict[Key, StatementItem] = {}
         self._said: dict[int, tuple[StatementItem, ...]] = {}
         """Own statements by counter, until they are executed."""
+        for statement in said:
+            if statement.header.epoch == voters.epoch:
+                self._said[statement.header.counter] = statement.items
         self._changed = trio.Event()
         self.dropped = 0
 
@@ -120,9 +126,12 @@ class Speaker:
                 continue
             if len(self._items) < MAX_STATEMENT_ITEMS:
                 await trio.sleep(SAY_AFTER_S)
+            me = self._me
+            if me is None:  # an epoch began while it slept: the items wait for the next
+                continue
             items = self._take()
-            if items and self._me is not None:
-                await self._say(self._sign(items, self._me))
+            if items:
+                await self._say(self._sign(items, me))
 
     def _outstanding(self) -> int:
         executed = self._executed_counter()
@@ -136,10 +145,14 @@ class Speaker:
         while self._items and len(taken) < MAX_STATEMENT_ITEMS:
             key, item = next(iter(self._items.items()))
             if not self._is_settled(item):
-                size += len(encode(item))
-                if taken and size > MAX_STATEMENT_BYTES:
+                length = len(encode(item))
+                if taken and size + length > SPOKEN_BYTES:
                     break
-                taken.append(item)
+                if length > SPOKEN_BYTES:  # nobody would take the statement, nor any after it
+                    self.dropped += 1
+                else:
+                    taken.append(item)
+                    size += length
             del self._items[key]
         return tuple(taken)
 

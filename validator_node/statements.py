@@ -4,8 +4,10 @@ Rules:
 1. Only verified statements enter (`batch_check.Checker`). Of two statements with one counter the
    first stays.
 2. A batch takes, for each signer, the statements that follow the last executed or in-flight one
-   without a gap; others wait. The signer with the oldest waiting statement comes first, so that no
-   busy validator crowds out the others.
+   without a gap; others wait. The signers take turns, one statement a turn, from batch to batch:
+   no validator crowds out the others, whatever clock it writes into its statements or how much it
+   says. Whose statement did not fit into a batch comes first in the next one; meanwhile shorter
+   ones of others go in.
 3. At most `MAX_WAITING` wait for each signer.
 """
 
@@ -16,7 +18,7 @@ from collections.abc import Iterable
 from protocol.actions import Action
 from protocol.codec import encode
 from protocol.records.batch import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batch
-from protocol.records.statement import Statement
+from protocol.records.statement import Statement, StatementHeader
 
 MAX_WAITING = 64
 _BATCH_OVERHEAD_BYTES = 256
@@ -26,13 +28,15 @@ class StatementPool:
     """The verified statements this node knows of and has not seen executed."""
 
     def __init__(self, size: int) -> None:
-        self._waiting: list[dict[int, Statement]] = [{} for _ in range(size)]
-        self._executed = [0] * size
+        self.begin_epoch(size)
 
     def begin_epoch(self, size: int) -> None:
         """Forget everything: statements and their counters belong to one epoch."""
-        self._waiting = [{} for _ in range(size)]
+        self._waiting: list[dict[int, Statement]] = [{} for _ in range(size)]
         self._executed = [0] * size
+        self._turn = 0
+        """Who comes first in the next batch."""
+        self._relay_turn = 0
 
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._waiting)
@@ -65,6 +69,11 @@ class StatementPool:
         for known in [known for known in queue if known <= counter]:
             del queue[known]
 
+    def execute(self, header: StatementHeader) -> None:
+        """Note an executed statement; one out of order was a no-op and changes nothing."""
+        if header.counter == self._executed[header.signer] + 1:
+            self.mark_executed(header.signer, header.counter)
+
     def waiting(self) -> list[Statement]:
         """Return all waiting statements, by signer and counter."""
         return [queue[counter] for queue in self._waiting for counter in sorted(queue)]
@@ -95,18 +104,39 @@ class StatementPool:
         following = self.next_counters(in_flight)
         chosen: list[Action] = []
         items, size = int(reserved_bytes > 0), _BATCH_OVERHEAD_BYTES + reserved_bytes
-        while True:
-            ready = [
-                queue[counter]
-                for counter, queue in zip(following, self._waiting, strict=True)
-                if counter in queue
-            ]
-            if not ready:
-                return chosen
-            statement = min(ready, key=lambda s: (s.header.clock_ms, s.header.signer))
-            items += len(statement.items)
-            size += len(encode(statement)) + 40
-            if items > MAX_BATCH_ITEMS or size > MAX_BATCH_BYTES:
-                return chosen
+        turn, left_out = self._turn, None
+        while (statement := self._next(following, turn)) is not None:
+            signer = statement.header.signer
+            turn = signer + 1
+            more_items, more_bytes = len(statement.items), len(encode(statement)) + 40
+            if items + more_items > MAX_BATCH_ITEMS or size + more_bytes > MAX_BATCH_BYTES:
+                following[signer] = 0  # counters begin at 1: no more of this signer
+                left_out = signer if left_out is None else left_out
+                continue
+            items, size = items + more_items, size + more_bytes
+            chosen.append(statement)
+            following[signer] += 1
+        self._turn = turn if left_out is None else left_out
+        return chosen
+
+    def take_relay(self, limit: int) -> list[Statement]:
+        """Return statements to say again: what could be ordered, the signers in turn."""
+        following = self.next_counters([])
+        chosen: list[Statement] = []
+        while len(chosen) < limit:
+            statement = self._next(following, self._relay_turn)
+            if statement is None:
+                break
             chosen.append(statement)
             following[statement.header.signer] += 1
+            self._relay_turn = statement.header.signer + 1
+        return chosen
+
+    def _next(self, following: list[int], turn: int) -> Statement | None:
+        """Return the statement that continues `following` of the first signer from `turn` on."""
+        size = len(self._waiting)
+        for signer in ((turn + step) % size for step in range(size)):
+            statement = self._waiting[signer].get(following[signer])
+            if statement is not None:
+                return statement
+        return None

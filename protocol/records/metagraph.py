@@ -59,6 +59,16 @@ class EpochMetagraph(Record, tag="metagraph"):
 
     def check_form(self) -> None:
         """Raise `MetagraphFormError` unless uids ascend, hotkeys differ and it is not too large."""
+        if len(self.neurons) > MAX_NEURONS:  # decoding checks this, too; reading a chain does not
+            raise MetagraphFormError(
+                f"metagraph of block {self.block}: {len(self.neurons)} neurons, the limit is "
+                f"{MAX_NEURONS}"
+            )
+        if not 1 <= self.rules.mechanisms <= MAX_MECHANISMS:
+            raise MetagraphFormError(
+                f"metagraph of block {self.block}: {self.rules.mechanisms} mechanisms, expected "
+                f"1 to {MAX_MECHANISMS}"
+            )
         if len(self.neurons) * self.rules.mechanisms > MAX_CELLS:
             raise MetagraphFormError(
                 f"metagraph of block {self.block}: {len(self.neurons)} neurons times "

@@ -23,6 +23,8 @@ from protocol.records.consensus_key import SignedKey
 from protocol.records.submission import SignedSubmission
 
 MAX_STATEMENT_ITEMS = 256
+MAX_STATEMENT_BYTES = 80 * 1024
+"""Of the canonical encoding: three of the longest fit into one batch."""
 
 
 class VerdictItem(Record, tag="verdict"):

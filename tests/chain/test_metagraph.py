@@ -9,7 +9,13 @@ from chain.metagraph import epoch_metagraph
 from protocol.codec import decode, digest_of, encode, sha256
 from protocol.records import genesis
 from protocol.records.batch import MAX_BATCH_BYTES
-from protocol.records.metagraph import MAX_NEURONS, EpochMetagraph, MetagraphFormError, WeightRules
+from protocol.records.metagraph import (
+    MAX_MECHANISMS,
+    MAX_NEURONS,
+    EpochMetagraph,
+    MetagraphFormError,
+    WeightRules,
+)
 from tests.support import replaced
 
 FIRST, SECOND = sha256(b"first"), sha256(b"second")
@@ -63,6 +69,11 @@ def test_a_subnet_of_the_usual_size_is_small() -> None:
 def test_a_metagraph_that_no_batch_may_hold_is_refused() -> None:
     with pytest.raises(MetagraphFormError, match="limit"):
         epoch_metagraph(crowd(4096, mechanisms=5), 2)
+    with pytest.raises(MetagraphFormError, match="4097 neurons, the limit is 4096"):
+        epoch_metagraph(crowd(MAX_NEURONS + 1), 2)
+    for mechanisms in (0, MAX_MECHANISMS + 1):
+        with pytest.raises(MetagraphFormError, match=f"{mechanisms} mechanisms, expected 1 to 16"):
+            epoch_metagraph(crowd(2, mechanisms), 2)
     good = epoch_metagraph(GRAPH, 2)
     for neurons in (
         good.neurons[::-1],

@@ -53,6 +53,8 @@ def of_votes(node: Node) -> Table:
     p = node.peers
     return {
         "vote, epoch": ("wrong_epoch", 2, p.vote("prepare", 2, C, 3, epoch=1)),
+        # Of another epoch the index says nothing: its sender may well be the signer.
+        "vote, other epoch's index": ("wrong_epoch", 0, p.vote("prepare", 2, C, 3, epoch=1)),
         "vote, signer": ("unknown_signer", 7, replaced(p.vote("prepare", 2, C, 3), signer=7)),
         "vote, passed on": ("foreign_vote", 0, p.vote("prepare", 2, C, 3)),
         "vote, decided slot": ("stale", 2, p.vote("commit", 2, A, 3)),
@@ -118,6 +120,7 @@ def of_view_changes(node: Node) -> Table:
         "view change, old": ("stale", 0, p.view_change(0, 2, tip)),
         "view change, known": ("stale", 2, p.view_change(2, 4, tip)),
         "view change, epoch": ("wrong_epoch", 0, replaced(change, epoch=1)),
+        "view change, other epoch's index": ("wrong_epoch", 3, replaced(change, epoch=1)),
         "view change, signer": ("unknown_signer", 9, replaced(change, signer=9)),
         "view change, unsigned": ("bad_signature", 0, replaced(change, signature=UNSIGNED)),
         "view change, tip": ("bad_proof", 0, p.view_change(0, 4, p.certificate(A, "prepare"))),
@@ -149,6 +152,11 @@ def of_checkpoints(node: Node) -> Table:
     return {
         "checkpoint, passed on": ("foreign_vote", 3, mark),
         "checkpoint, epoch": ("wrong_epoch", 0, p.checkpoint_vote(0, checkpoint(epoch=1))),
+        "checkpoint, other epoch's index": (
+            "wrong_epoch",
+            3,
+            p.checkpoint_vote(0, checkpoint(epoch=1)),
+        ),
         "checkpoint, at genesis": ("stale", 0, p.checkpoint_vote(0, checkpoint(seq=0))),
         "checkpoint, far": ("out_of_window", 0, p.checkpoint_vote(0, checkpoint(seq=900))),
         "checkpoint, known": ("duplicate", 2, p.checkpoint_vote(2, checkpoint())),

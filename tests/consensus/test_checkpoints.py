@@ -116,6 +116,7 @@ def test_what_a_checkpoint_vote_may_not_be():
     good = vote(node, 0)
     assert node.refused(good, peer=2) == "foreign_vote"
     assert node.refused(vote(node, 0, epoch=1)) == "wrong_epoch"
+    assert node.refused(vote(node, 0, epoch=1), peer=2) == "wrong_epoch"  # no foreign vote
     assert node.refused(vote(node, 0, seq=0)) == "stale"
     assert node.refused(vote(node, 0, seq=5 + VOTE_RANGE)) == "out_of_window"
     assert node.refused(replaced(good, signature=bytes(64))) == "bad_signature"

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus import validators
+from consensus.proposer import proposer_schedule
 from consensus.validators import Voters, effective_weights, is_blocking, is_quorum
 from tests.consensus.builders import NETWORK, key_of, make_set, make_voters, patient
 
@@ -200,3 +202,18 @@ def test_rule_3_the_domain_names_network_epoch_and_set():
         Voters(make_set({"A": 1, "B": 2}), bytes(32)).domain,
     ]
     assert base not in others
+
+
+def test_the_schedule_is_made_once_and_only_for_whom_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, ...]] = []
+
+    def counted(weights: tuple[int, ...]) -> tuple[int, ...]:
+        made.append(weights)
+        return proposer_schedule(weights)
+
+    monkeypatch.setattr(validators, "proposer_schedule", counted)
+    voters = make_voters(1, 1, 1)
+    assert voters.is_quorum([0, 1, 2])
+    assert made == []
+    assert [voters.primary(view) for view in range(4)] == [0, 1, 2, 0]
+    assert made == [(1, 1, 1)]

@@ -7,8 +7,9 @@ from protocol.codec import encode, sha256
 from protocol.errors import ProofError, ProtocolError, SignatureError
 from protocol.identity import ConsensusKey, verify_consensus
 from protocol.records.batch import MAX_BATCH_BYTES, Batch
+from protocol.records.challenge_storage import StorageWrite
 from protocol.records.metagraph import MetagraphFormError
-from protocol.records.statement import Statement
+from protocol.records.statement import MAX_STATEMENT_BYTES, Statement
 from tests.support import STRANGER, World, make_challenge, make_verdict, replaced
 from validator_node import batch_check
 from validator_node.batch_check import Checker, InvalidBatchError, Memo
@@ -29,6 +30,10 @@ def say(signer: int, *items, counter: int = 1) -> Statement:
 
 def batch(*actions: Action) -> Batch:
     return Batch(state_root=ROOT, actions=actions)
+
+
+def writes(size: int) -> tuple[StorageWrite, ...]:
+    return (StorageWrite(key=b"key", value=bytes(size)),)
 
 
 # --- statements ----------------------------------------------------------------------------------
@@ -66,6 +71,23 @@ def test_only_members_of_this_epoch_make_statements(checker: Checker, changes: d
     foreign = replaced(statement, header=replaced(statement.header, **changes))
     with pytest.raises(InvalidBatchError, match="statement of validator"):
         checker.check_statement(foreign)
+
+
+def test_a_statement_has_at_most_80_kibibytes(checker: Checker) -> None:
+    def long(last: int) -> Statement:
+        written = [replaced(VERDICT, writes=writes(8190))] * 9
+        return say(2, *written, replaced(VERDICT, writes=writes(last)), counter=7)
+
+    room = MAX_STATEMENT_BYTES - len(encode(long(300)))
+    assert 0 < room < 8000
+    fits, too_long = long(300 + room), long(301 + room)
+    assert len(encode(fits)) == MAX_STATEMENT_BYTES
+    checker.check_statement(fits)
+    reason = "statement 7 of validator 2: 81921 bytes, the limit is 81920"
+    with pytest.raises(InvalidBatchError, match=reason):
+        checker.check_statement(too_long)
+    with pytest.raises(InvalidBatchError, match=reason):
+        checker.check_batch(batch(too_long), ROOT)
 
 
 def test_a_statement_cannot_change_its_signer(checker: Checker) -> None:

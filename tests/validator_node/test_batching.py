@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from protocol.codec import sha256
 from protocol.records.metagraph import EpochMetagraph
-from tests.support import World, observation_of
+from registry import lifecycle
+from tests.support import World, make_challenge, make_verdict, observation_of
 from validator_node.batching import Batching
 from validator_node.statements import StatementPool
 from validator_node.store import Store
+
+VERDICT = make_verdict(sha256(b"submission"))
 
 
 class Site:
@@ -82,6 +86,36 @@ def test_it_is_proposed_once_and_forgotten_when_the_edge_is_fixed(site: Site) ->
     assert site.world.decide(site.store, metagraph).edge == site.store.height + 2
     assert site.propose().actions == (statement,)
     assert site.batching.metagraph is None
+
+
+def test_what_waits_behind_a_gap_is_no_work(site: Site) -> None:
+    """Nobody could order it, so it must not keep an idle network changing views."""
+    site.pool.add(site.world.statement(0, VERDICT, counter=2))
+    assert not site.has_work
+    assert site.propose() is None
+    site.pool.add(site.world.statement(0, VERDICT, counter=1))
+    assert site.has_work
+    assert len(site.propose().actions) == 2
+
+
+def test_a_change_without_an_action_owes_its_root(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "CANARY_SLOTS", 3)
+    site.world.decide(site.store, site.world.change(1, make_challenge("gamma")))
+    site.batching.note_executed(1)
+    for seq in (2, 3):
+        assert site.has_work
+        site.world.decide(site.store)
+        site.batching.note_executed(seq)
+    assert site.batching.last_change == 1
+    assert not site.has_work
+    assert len(site.world.decide(site.store).decided) == 1
+    site.batching.note_executed(4)
+    assert site.batching.last_change == 4
+    assert site.has_work
+    assert site.propose().actions == ()
+    assert Batching(site.store, site.pool).last_change == 4
 
 
 def test_what_is_of_an_epoch_gone_by_is_forgotten(site: Site) -> None:

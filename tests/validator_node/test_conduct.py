@@ -16,6 +16,13 @@ def test_what_honest_validators_repeat_costs_next_to_nothing(reason: str) -> Non
     assert not any(scores.charge("straggler", reason, cost_of(reason)) for _ in range(10_000))
 
 
+def test_bad_statements_ban_before_they_have_cost_us_much() -> None:
+    scores = Scores(lambda: 1000.0, Counters())
+    cost = cost_of("bad_statement")
+    banned = [scores.charge("hostile", "bad_statement", cost) for _ in range(21)]
+    assert banned == [False] * 20 + [True]
+
+
 @pytest.mark.parametrize("reason", sorted(HOSTILE))
 def test_what_no_honest_validator_sends_bans_it(reason: str) -> None:
     scores = Scores(lambda: 1000.0, Counters())

@@ -1,21 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from protocol.codec import sha256
+from protocol.codec import encode, sha256
+from protocol.records.challenge_storage import StorageWrite
 from protocol.records.statement import (
+    MAX_STATEMENT_BYTES,
     MAX_STATEMENT_ITEMS,
     Statement,
     StatementItem,
 )
-from tests.support import World, make_observation, make_verdict
+from tests.support import World, make_observation, make_verdict, replaced
 from validator_node import speaker as speaker_module
 from validator_node.batch_check import Checker
-from validator_node.speaker import MAX_OUTSTANDING, SAY_AFTER_S, Speaker, key_of
+from validator_node.speaker import MAX_OUTSTANDING, SAY_AFTER_S, SPOKEN_BYTES, Speaker, key_of
 
 WORLD = World()
 ME = 2
@@ -24,7 +26,7 @@ ME = 2
 class Site:
     """A speaker of validator 2; what it says is executed only when the test says so."""
 
-    def __init__(self, first_counter: int = 1) -> None:
+    def __init__(self, first_counter: int = 1, said: Iterable[Statement] = ()) -> None:
         self.said: list[tuple[float, Statement]] = []
         self.executed = first_counter - 1
         self.settled: set[bytes] = set()
@@ -37,6 +39,7 @@ class Site:
             is_settled=lambda item: key_of(item)[1] in self.settled,
             clock_ms=lambda: int(trio.current_time() * 1000),
             first_counter=first_counter,
+            said=said,
         )
 
     async def _say(self, statement: Statement) -> None:
@@ -52,8 +55,8 @@ def verdicts(count: int, first: int = 0) -> Iterator[StatementItem]:
 
 
 @asynccontextmanager
-async def running(first_counter: int = 1) -> AsyncIterator[Site]:
-    site = Site(first_counter)
+async def running(first_counter: int = 1, said: Iterable[Statement] = ()) -> AsyncIterator[Site]:
+    site = Site(first_counter, said)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(site.speaker.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -213,6 +216,67 @@ async def test_what_an_epoch_left_unexecuted_is_said_again_in_the_next(autojump_
         again = site.said[-1][1]
     assert (again.header.epoch, again.header.counter, again.header.signer) == (1, 1, 1)
     assert again.items == (two, three)
+
+
+async def test_an_epoch_that_begins_while_it_waits_loses_nothing(autojump_clock) -> None:
+    (one,) = verdicts(1)
+    async with running() as site:
+        site.speaker.add(one)
+        await trio.sleep(SAY_AFTER_S / 2)
+        site.speaker.begin_epoch(WORLD.voters, None)
+        await trio.sleep(1)
+        assert site.said == []
+        site.speaker.begin_epoch(WORLD.voters, ME)
+        await trio.sleep(1)
+    assert site.items() == [one]
+
+
+async def test_what_was_said_before_a_restart_is_said_again_in_the_next_epoch(
+    autojump_clock,
+) -> None:
+    world = World()
+    world.begin_epoch(1)
+    one, two, three = verdicts(3)
+    said = [
+        world.statement(ME, three, counter=5),
+        WORLD.statement(ME, one, counter=4),
+        WORLD.statement(ME, two, counter=5),
+    ]
+    async with running(first_counter=6, said=said) as site:
+        site.executed = 4
+        site.speaker.add(one)
+        await trio.sleep(1)
+        assert [statement.header.counter for _, statement in site.said] == [6]
+        site.executed = 0
+        site.speaker.begin_epoch(world.voters, ME)
+        await trio.sleep(1)
+    assert site.said[-1][1].header.epoch == 1
+    assert site.said[-1][1].items == (two, one)
+
+
+async def test_a_statement_is_shorter_than_what_validators_take(autojump_clock) -> None:
+    longest = tuple(StorageWrite(key=bytes([n]), value=bytes(8180)) for n in (1, 2))
+    items = [replaced(item, writes=longest) for item in verdicts(12)]
+    async with running() as site:
+        for item in items:
+            assert site.speaker.add(item)
+        await trio.sleep(1)
+    assert site.items() == items
+    sizes = [len(encode(statement)) for _, statement in site.said]
+    assert len(sizes) == 4
+    assert max(sizes) < SPOKEN_BYTES + 256 < MAX_STATEMENT_BYTES
+
+
+async def test_an_item_that_no_validator_would_take_is_dropped(autojump_clock) -> None:
+    """Said, it would leave a gap in the counters, and nothing after it would be ordered."""
+    large = tuple(StorageWrite(key=bytes([n]), value=bytes(8192)) for n in range(1, 9))
+    one, two, three = verdicts(3)
+    async with running() as site:
+        for item in (one, replaced(two, writes=large), three):
+            site.speaker.add(item)
+        await trio.sleep(1)
+    assert site.items() == [one, three]
+    assert site.speaker.dropped == 1
 
 
 async def test_who_has_left_the_set_says_nothing(autojump_clock) -> None:

@@ -70,7 +70,7 @@ def test_a_batch_takes_what_follows_without_a_gap() -> None:
     pool = pool_of(say(0, 1), say(0, 2), say(0, 4), say(1, 2))
     assert places(pool.take([])) == [(0, 1), (0, 2)]
     pool.mark_executed(1, 1)
-    assert places(pool.take([])) == [(0, 1), (0, 2), (1, 2)]
+    assert sorted(places(pool.take([]))) == [(0, 1), (0, 2), (1, 2)]
     assert len(pool) == 4
 
 
@@ -98,11 +98,66 @@ def test_nothing_ready_means_nothing_next() -> None:
     assert pool.has_next([])
 
 
-def test_the_longest_waiting_signer_comes_first() -> None:
-    pool = pool_of(
-        say(0, 1, at=50), say(0, 2, at=60), say(1, 1, at=10), say(1, 2, at=70), say(2, 1, at=60)
-    )
-    assert places(pool.take([])) == [(1, 1), (0, 1), (0, 2), (2, 1), (1, 2)]
+def test_the_signers_take_turns() -> None:
+    pool = pool_of(say(0, 1), say(0, 2), say(0, 3), say(1, 1), say(1, 2), say(2, 1))
+    assert places(pool.take([])) == [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (0, 3)]
+
+
+def test_turns_go_on_from_batch_to_batch() -> None:
+    pool = pool_of(*[say(signer, n, items=256) for signer in range(3) for n in range(1, 5)])
+    in_flight: list[Batch] = []
+    for expected in ([0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2]):
+        taken = pool.take(in_flight)
+        assert [signer for signer, _ in places(taken)] == expected
+        in_flight.append(batch(*taken))
+    assert pool.take(in_flight) == []
+
+
+def test_an_early_clock_crowds_out_nobody() -> None:
+    greedy = [say(2, n, at=-START_MS, items=256) for n in range(1, 21)]
+    pool = pool_of(*greedy, say(0, 1), say(1, 1), say(3, 1))
+    taken = places(pool.take([]))
+    assert {(0, 1), (1, 1), (3, 1)} <= set(taken)
+
+
+def test_what_does_not_fit_stops_nobody_else_and_comes_first_next_time() -> None:
+    long = [say(3, n, items=256) for n in range(1, 6)]
+    pool = pool_of(say(0, 1), say(1, 1), say(1, 2), say(1, 3), *long)
+    first = pool.take([])
+    assert places(first) == [(0, 1), (1, 1), (3, 1), (1, 2), (3, 2), (1, 3), (3, 3)]
+    pool.add(say(0, 2))
+    assert places(pool.take([batch(*first)])) == [(3, 4), (0, 2), (3, 5)]
+    pool = pool_of(long[0], say(1, 1))
+    little_room = MAX_BATCH_BYTES - len(encode(long[0]))
+    assert places(pool.take([], little_room)) == [(1, 1)]
+    assert places(pool.take([])) == [(3, 1), (1, 1)]
+
+
+def test_an_oversize_statement_does_not_end_all_ordering() -> None:
+    """The pool does not judge: even what could never be ordered blocks its own signer only."""
+    body = {"challenge_id": "a" * 64, "expiry_epoch": 2**62}
+    huge = WORLD.statement(0, *[WORLD.signed(**body)] * 1020, counter=1)
+    assert len(encode(huge)) > MAX_BATCH_BYTES
+    pool = pool_of(huge, say(1, 1), say(2, 1))
+    for _ in range(3):
+        assert sorted(places(pool.take([]))) == [(1, 1), (2, 1)]
+
+
+def test_what_is_said_again_could_be_ordered_and_is_of_each_signer_in_turn() -> None:
+    pool = pool_of(*[say(0, n) for n in range(1, 6)], say(1, 1), say(2, 2), say(3, 1), say(3, 3))
+    assert places(pool.take_relay(2)) == [(0, 1), (1, 1)]
+    assert places(pool.take_relay(2)) == [(3, 1), (0, 1)]
+    assert places(pool.take_relay(9)) == [(1, 1), (3, 1), *[(0, n) for n in range(1, 6)]]
+    pool.mark_executed(2, 1)
+    assert (2, 2) in places(pool.take_relay(9))
+
+
+def test_only_what_is_executed_in_order_counts() -> None:
+    pool = pool_of(say(0, 1), say(0, 2))
+    pool.execute(say(0, 2).header)
+    assert pool.executed(0) == 0
+    pool.execute(say(0, 1).header)
+    assert (pool.executed(0), places(pool.waiting())) == (1, [(0, 2)])
 
 
 def test_a_batch_holds_a_bounded_number_of_items() -> None:

@@ -1,0 +1,185 @@
+"""The driver and what validators send it: what is refused, and who is charged for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from consensus.messages import Vote
+from protocol.codec import sha256
+from protocol.envelope import VoteKind, vote_payload
+from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
+from tests.support import World, make_verdict, replaced
+from tests.validator_node.test_links import Watched
+from validator_node.batch_check import Checker
+from validator_node.consensus_driver import ConsensusDriver
+from validator_node.journal_bridge import SigningJournal, begin_history, journal_paths
+from validator_node.outbox import Outbox
+from validator_node.replica import make_engine, statement_pool
+from validator_node.store import Store
+
+ME = 3
+DEADLINE_S = 10
+VERDICT = make_verdict(sha256(b"submission"))
+
+
+class Site:
+    """Validator 3's driver; `charged` says whom it would charge for what."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.store = Store.open(folder / "db", world.genesis)
+        key = world.keys[ME]
+        begin_history(folder, key.public_key)
+        self.journal = SigningJournal(*journal_paths(folder), key.public_key)
+        self.charged: list[tuple[int, str]] = []
+
+    def start(self) -> ConsensusDriver:
+        """Make the driver over what the store holds by now."""
+        engine = make_engine(self.store, self.journal, self.world.keys[ME])
+        voters = engine.core.voters
+        self.driver = ConsensusDriver(
+            engine,
+            self.store,
+            self.journal,
+            Checker(voters, self.world.network_id),
+            statement_pool(self.store, voters),
+            Outbox(len(voters), ME, lambda *_: None),
+        )
+        self.driver.refused = self.refused = Watched()
+        self.driver.events.refused.append(lambda *charge: self.charged.append(charge))
+        return self.driver
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.driver.run)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def site(tmp_path: Path):
+    made = Site(World(window=2), tmp_path)
+    yield made
+    made.journal.close()
+    made.store.close()
+
+
+def vote_of(world: World, signer: int) -> Vote:
+    key = world.keys[signer]
+    digest = sha256(b"digest")
+    payload = vote_payload(
+        world.voters.domain,
+        VoteKind.PREPARE,
+        view=0,
+        seq=1,
+        digest=digest,
+        signer=key.public_key,
+    )
+    return Vote(
+        kind="prepare",
+        epoch=world.voters.epoch,
+        view=0,
+        seq=1,
+        digest=digest,
+        signer=signer,
+        signature=key.sign(payload),
+    )
+
+
+# --- statements ----------------------------------------------------------------------------------
+
+
+async def test_who_passes_on_a_bad_statement_is_charged(site: Site) -> None:
+    driver = site.start()
+    good = site.world.statement(0, VERDICT, counter=1)
+    unsigned = replaced(site.world.statement(2, VERDICT, counter=1), signature=bytes(64))
+    nobody = replaced(good, header=replaced(good.header, signer=9))
+    async with site.running():
+        await driver.put(1, [good, unsigned, nobody, good])
+        await site.refused.reach("invalid_batch", 2)
+    assert site.charged == [(1, "bad_statement")] * 2
+    assert driver.pool.waiting() == [good]
+
+
+async def test_a_statement_of_another_epoch_is_counted_and_charged_to_nobody(site: Site) -> None:
+    driver = site.start()
+    other = World()
+    other.begin_epoch(1)
+    async with site.running():
+        await driver.put(1, [other.statement(0, VERDICT, counter=1)])
+        await site.refused.reach("wrong_epoch", 1)
+    assert site.charged == []
+    assert len(driver.pool) == 0
+
+
+# --- the edge of an epoch ------------------------------------------------------------------------
+
+
+def to_the_edge(site: Site, *, without_first: bool) -> CheckpointCertificate:
+    """Execute every slot of the epoch; return the checkpoint that opens the next one."""
+    world = site.world
+    first, *others = world.genesis.neurons
+    neurons = (replaced(first, validator_permit=not without_first), *others)
+    world.decide(site.store, *world.agreeing(world.metagraph(1, neurons=neurons)))
+    edge = site.store.edge()
+    assert edge is not None
+    while site.store.height < edge.seq:
+        world.decide(site.store)
+    root = site.store.root_after(edge.seq)
+    assert root is not None
+    return world.stable(
+        Checkpoint(
+            epoch=0,
+            seq=edge.seq,
+            chain_hash=site.store.chain_hash,
+            state_root=root,
+            next_set=edge.next_set,
+        )
+    )
+
+
+async def test_what_came_before_an_index_changed_hands_is_charged_to_nobody(site: Site) -> None:
+    opening = to_the_edge(site, without_first=True)
+    driver = site.start()
+    await driver.learn(opening)
+    await driver.put(1, [vote_of(site.world, 1), site.world.statement(1, VERDICT)])
+    async with site.running():
+        await site.refused.reach("epoch_passed", 2)
+    assert driver.engine.core.voters.epoch == 1
+    assert driver.engine.core.voters.index_of_key(site.world.keys[1].public_key) == 0
+    assert site.charged == []
+
+
+async def test_a_vote_of_the_epoch_before_is_no_foreign_vote(site: Site) -> None:
+    """Its sender has another index by now; both it and we are honest."""
+    opening = to_the_edge(site, without_first=True)
+    old = vote_of(site.world, 1)
+    driver = site.start()
+    began = trio.Event()
+    driver.events.epoch_began.append(lambda *_: began.set())
+    await driver.learn(opening)
+    async with site.running():
+        with trio.fail_after(DEADLINE_S):
+            await began.wait()
+        await driver.put(0, [old])
+        await site.refused.reach("wrong_epoch", 1)
+    assert site.charged == [(0, "wrong_epoch")]
+
+
+async def test_what_the_same_validator_sent_is_taken_across_the_edge(site: Site) -> None:
+    opening = to_the_edge(site, without_first=False)
+    driver = site.start()
+    await driver.learn(opening)
+    site.world.begin_epoch(1)
+    said = site.world.statement(1, VERDICT)
+    await driver.put(1, [said, vote_of(site.world, 2)])
+    async with site.running():
+        await site.refused.reach("foreign_vote", 1)
+    assert driver.pool.waiting() == [said]
+    assert "epoch_passed" not in site.refused
