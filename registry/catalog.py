@@ -33,7 +33,9 @@ def apply_registry_change(view: View, change: RegistryChange, seq: int) -> str |
         return "not_owner"
     if change.content.sequence != mark.sequence + 1:
         return "sequence"
-    propose(view, change.content.challenge, seq)
+    reason = propose(view, change.content.challenge, seq)
+    if reason is not None:
+        return reason
     write(
         view, keys.REGISTRY, keys.RegistryMark(owner=mark.owner, sequence=change.content.sequence)
     )

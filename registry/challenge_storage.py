@@ -8,13 +8,18 @@ Rules:
    settle in one slot the later wins. An empty value removes the key.
 3. What makes a storage larger than `MAX_STORED_ENTRIES` or `MAX_STORED_BYTES` is refused whole and
    named; its result counts all the same.
-4. A pending submission was admitted less than `dispute_after` slots ago, so a version is dropped
+4. What would make the rows of all its versions larger than `MAX_VERSION_BYTES` is refused whole as
+   well: who writes much in every slot waits until old versions are dropped.
+5. A pending submission was admitted less than `dispute_after` slots ago, so a version is dropped
    that many slots after a newer one was written.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+
+import msgspec
 
 from protocol.codec import U32, Record
 from protocol.records.challenge_storage import (
@@ -27,6 +32,9 @@ from protocol.view import View
 from registry import keys
 from registry.access import read, write
 
+MAX_VERSION_BYTES = 4 * MAX_STORED_BYTES
+"""State keys and values of all versions of one challenge's storage."""
+
 _SEQ_BYTES = 8
 
 
@@ -36,6 +44,8 @@ class Held(Record):
     entries: U32
     size: U32
     """Bytes of keys and values."""
+    rows: U32
+    """Bytes of the state's keys and values of all versions, old ones and removals too."""
 
 
 def snapshot(view: View, challenge_id: str, admitted_seq: int) -> tuple[StorageEntry, ...]:
@@ -50,17 +60,22 @@ def snapshot(view: View, challenge_id: str, admitted_seq: int) -> tuple[StorageE
 def apply(
     view: View, challenge_id: str, seq: int, writes: tuple[StorageWrite, ...], dispute_after: int
 ) -> str | None:
-    """Write in slot `seq`; return why nothing was written, or None (rules 2 and 3)."""
+    """Write in slot `seq`; return why nothing was written, or None (rules 2 to 4)."""
     held_key = keys.STORED_SIZE + challenge_id.encode()
-    held = read(view, Held, held_key) or Held(entries=0, size=0)
-    entries, size = held.entries, held.size
+    held = read(view, Held, held_key) or Held(entries=0, size=0, rows=0)
+    entries, size, rows = held.entries, held.size, held.rows
     for item in writes:
         before = _newest(view, challenge_id, item.key)
         entries += bool(item.value) - bool(before)
         size += _size(item.key, item.value) - _size(item.key, before)
+        row = keys.storage_key(challenge_id, item.key) + keys.u64(seq)
+        replaced = view.get(row)
+        rows += len(row) + len(item.value) - (0 if replaced is None else len(row) + len(replaced))
     if entries > MAX_STORED_ENTRIES or size > MAX_STORED_BYTES:
         return "storage_full"
-    write(view, held_key, Held(entries=entries, size=size))
+    if rows > MAX_VERSION_BYTES:
+        return "storage_busy"
+    write(view, held_key, Held(entries=entries, size=size, rows=rows))
     for item in writes:
         view.put(keys.storage_key(challenge_id, item.key) + keys.u64(seq), item.value)
         stale = keys.STALE + keys.u64(seq + dispute_after) + challenge_id.encode() + b"/"
@@ -69,8 +84,9 @@ def apply(
 
 
 def drop_stale(view: View, seq: int, dispute_after: int) -> None:
-    """Drop in slot `seq` the versions that no pending submission can read any more (rule 4)."""
+    """Drop in slot `seq` the versions that no pending submission can read any more (rule 5)."""
     due = []
+    dropped: Counter[bytes] = Counter()
     for row, _ in view.items(keys.STALE):
         if row[len(keys.STALE) :][:_SEQ_BYTES] > keys.u64(seq):
             break
@@ -78,18 +94,29 @@ def drop_stale(view: View, seq: int, dispute_after: int) -> None:
     for row in due:
         view.delete(row)
         challenge_id, key = row[len(keys.STALE) + _SEQ_BYTES :].split(b"/", 1)
-        _drop_versions(view, keys.storage_key(challenge_id.decode(), key), seq - dispute_after)
+        prefix = keys.storage_key(challenge_id.decode(), key)
+        dropped[challenge_id] += _drop_versions(view, prefix, seq - dispute_after)
+    for challenge_id, size in sorted(dropped.items()):
+        held = read(view, Held, keys.STORED_SIZE + challenge_id)
+        if held is not None and size:
+            left = msgspec.structs.replace(held, rows=held.rows - size)
+            write(view, keys.STORED_SIZE + challenge_id, left)
 
 
-def _drop_versions(view: View, prefix: bytes, readable: int) -> None:
-    """Keep of one key the newest version up to slot `readable`, unless it is a removal."""
-    old = []
+def _drop_versions(view: View, prefix: bytes, readable: int) -> int:
+    """Keep of one key the newest version up to slot `readable`, unless it is a removal.
+
+    Return how many bytes went.
+    """
+    old, size = [], 0
     for row, value in view.items(prefix):
         if int.from_bytes(row[-_SEQ_BYTES:], "big") <= readable:
             old.append((row, value))
     for row, value in old:
         if row != old[-1][0] or not value:
             view.delete(row)
+            size += len(row) + len(value)
+    return size
 
 
 def _versions(view: View, prefix: bytes) -> Iterator[tuple[bytes, int, bytes]]:

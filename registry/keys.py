@@ -24,8 +24,9 @@
 | `weights/` epoch (8) | `EpochWeights` |
 | `writes/` submission id, writes hash | `Written`: what verdicts on it would store |
 | `stored/` challenge id `/` length (1) key seq (8) | a version of a challenge's value |
-| `stored-size/` challenge id | `Held`: how much its storage holds |
+| `stored-size/` challenge id | `Held`: how much its storage holds, and all versions of it |
 | `candidate/` id | `Candidate`: a version that waits for the validators' reports |
+| `candidate-of/` digest of the `Challenge` | the candidate's id |
 | `canary-deadline/` seq (8) id | empty: when it is refused |
 | `decision/` id | `Decision`: what became of the last candidate, and who reported what |
 | `stale/` seq (8) challenge id `/` key | empty: versions to drop in that slot |
@@ -71,6 +72,7 @@ STORED = b"stored/"
 STORED_SIZE = b"stored-size/"
 STALE = b"stale/"
 CANDIDATE = b"candidate/"
+CANDIDATE_OF = b"candidate-of/"
 CANARY_DEADLINE = b"canary-deadline/"
 DECISION = b"decision/"
 

@@ -7,14 +7,19 @@
 | candidate | no results can reach a quorum any more | refused, `mismatch` |
 | candidate | `CANARY_SLOTS` passed | refused, `timeout` |
 | candidate | a newer change of the same challenge is ordered | that one is the candidate |
-| active | a change of the emission alone, or to emission 0 | active, at once |
+| active | a change of the emission alone | active, at once |
+| active | a change to emission 0 | retired: its version, module and policy stay known |
+| retired | a change of the emission alone | active, at once: its vectors ran before |
 
 Rules:
 1. The challenges of the genesis are active from the beginning: who founded the network ran them.
 2. Until a candidate is active the version before it stays active, and takes submissions.
 3. A single validator cannot keep a version from being activated, nor can any that together hold
    less than blocking weight. Who found something else is named in the record of the decision.
-4. Each validator's first report on a candidate stands.
+4. Each validator's first report on a candidate stands, as long as it is a member of the set. The
+   first slot of an epoch judges the candidates anew by the new set.
+5. A candidate's version is higher than that of the active or retired one.
+6. At most `MAX_CHALLENGES` challenges are active or wait to be.
 """
 
 from __future__ import annotations
@@ -22,13 +27,17 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+import msgspec
+
 from consensus.validators import Voters
 from protocol.codec import ZERO_DIGEST, digest_of
 from protocol.records.canary import CanaryItem
 from protocol.records.challenge import Challenge
+from protocol.records.genesis import MAX_CHALLENGES
 from protocol.view import View
 from registry import keys
-from registry.access import read, write
+from registry.access import challenges, read, write
+from registry.election import electorate
 
 CANARY_SLOTS = 4_096
 """For every validator to fetch, compile and run a module."""
@@ -55,17 +64,32 @@ def evaluates_alike(one: Challenge, other: Challenge) -> bool:
     )
 
 
-def propose(view: View, challenge: Challenge, seq: int) -> Challenge | None:
-    """Take in the owner's next version; return it if it is a candidate now, None if active."""
+def propose(view: View, challenge: Challenge, seq: int) -> str | None:
+    """Take in the owner's next version: a candidate, or active at once. Return why not, or None."""
     key = challenge.challenge_id.encode()
-    active = read(view, Challenge, keys.CHALLENGE + key)
+    known = read(view, Challenge, keys.CHALLENGE + key)
+    if challenge.emission == 0:
+        if known is None:
+            return "unknown_challenge"
+        _forget(view, key)
+        # Of the change only the emission: all else has to pass the validators' vectors first.
+        write(view, keys.CHALLENGE + key, msgspec.structs.replace(known, emission=0))
+        return None
+    alike = known is not None and evaluates_alike(known, challenge)
+    if known is not None and not alike and challenge.version <= known.version:
+        return "version"
+    taken = {one.challenge_id for one in challenges(view)}
+    taken |= {one.challenge.challenge_id for one in candidates(view)}
+    if challenge.challenge_id not in taken and len(taken) >= MAX_CHALLENGES:
+        return "too_many_challenges"
     _forget(view, key)
-    if challenge.emission == 0 or (active is not None and evaluates_alike(active, challenge)):
+    if alike:
         write(view, keys.CHALLENGE + key, challenge)
         return None
     write(view, keys.CANDIDATE + key, keys.Candidate(challenge=challenge, seq=seq, reports=()))
+    view.put(keys.CANDIDATE_OF + digest_of(challenge), key)
     view.put(_deadline(seq, key), b"")
-    return challenge
+    return None
 
 
 def candidates(view: View) -> list[keys.Candidate]:
@@ -74,24 +98,51 @@ def candidates(view: View) -> list[keys.Candidate]:
     return [one for one in found if one is not None]
 
 
+def waiting(view: View, digest: bytes) -> keys.Candidate | None:
+    """Return the candidate whose `Challenge` has this digest, or None."""
+    key = view.get(keys.CANDIDATE_OF + digest)
+    return None if key is None else read(view, keys.Candidate, keys.CANDIDATE + key)
+
+
 def report(view: View, voters: Voters, signer: int, item: CanaryItem) -> Decided | str | None:
     """Count a report. Return the decision it brings, why it is a no-op, or None."""
-    waiting = [one for one in candidates(view) if digest_of(one.challenge) == item.challenge]
-    if not waiting:
+    candidate = waiting(view, item.challenge)
+    if candidate is None:
         return "no_candidate"
-    candidate = waiting[0]
     hotkey = voters.members[signer].hotkey
     if any(known.hotkey == hotkey for known in candidate.reports):
         return "second_report"
     new = keys.Report(hotkey=hotkey, results=item.results, failure=item.failure)
-    reports = (*candidate.reports, new)
+    return _judge(view, voters, candidate, (*candidate.reports, new))
+
+
+def rejudge(view: View, voters: Voters, seq: int) -> list[Decided]:
+    """Judge the candidates by `voters` if slot `seq` is the first they vote on (rule 4)."""
+    if next(iter(view.items(keys.CANDIDATE)), None) is None:
+        return []  # as in nearly every slot: nothing is decoded
+    now = electorate(view)
+    if now is None or now.since + 1 != seq:
+        return []
+    judged = (_judge(view, voters, one, one.reports) for one in candidates(view))
+    return [decided for decided in judged if decided is not None]
+
+
+def _judge(
+    view: View, voters: Voters, candidate: keys.Candidate, reports: tuple[keys.Report, ...]
+) -> Decided | None:
+    """Decide about a candidate, or keep what was reported on it by members of the set.
+
+    A report of who has left does not count, and all that ever came could outgrow a value's limit.
+    """
+    members = {member.hotkey for member in voters.members}
+    reports = tuple(known for known in reports if known.hotkey in members)
     reason = _decision(voters, reports)
-    if reason is None:
-        key = keys.CANDIDATE + candidate.challenge.challenge_id.encode()
-        kept = keys.Candidate(challenge=candidate.challenge, seq=candidate.seq, reports=reports)
-        write(view, key, kept)
-        return None
-    return _decide(view, candidate.challenge, reason, reports)
+    if reason is not None:
+        return _decide(view, candidate.challenge, reason, reports)
+    if reports != candidate.reports:
+        kept = msgspec.structs.replace(candidate, reports=reports)
+        write(view, keys.CANDIDATE + candidate.challenge.challenge_id.encode(), kept)
+    return None
 
 
 def expire(view: View, seq: int) -> list[Decided]:
@@ -115,9 +166,7 @@ def _decision(voters: Voters, reports: tuple[keys.Report, ...]) -> str | None:
     index_of = {member.hotkey: index for index, member in enumerate(voters.members)}
     spoken = set()
     for known in reports:
-        index = index_of.get(known.hotkey)
-        if index is None:
-            continue  # it has left the set since
+        index = index_of[known.hotkey]
         spoken.add(index)
         if not known.failure and known.results != ZERO_DIGEST:
             backers[known.results].add(index)
@@ -147,6 +196,7 @@ def _forget(view: View, key: bytes) -> None:
     candidate = read(view, keys.Candidate, keys.CANDIDATE + key)
     if candidate is not None:
         view.delete(keys.CANDIDATE + key)
+        view.delete(keys.CANDIDATE_OF + digest_of(candidate.challenge))
         view.delete(_deadline(candidate.seq, key))
 
 

@@ -1,9 +1,11 @@
 """Old results leave the replicated state, so that it does not grow for ever.
 
 Rules:
-1. What ended more than `keep_epochs` epochs ago goes, oldest first, at most `PRUNED_A_SLOT` rows
-   in a slot: its result, its body's ownership if it was the owner's newest, the best scores of its
-   epoch. The epoch's weights stay.
+1. What ended more than `keep_epochs` epochs ago goes, oldest first: its result, its body's
+   ownership if it was the owner's newest, the best scores of its epoch. The epoch's weights stay.
+   In a slot go at most `PRUNED_A_SLOT` rows and one for each item of its batch. No item makes more
+   than one row: a submission that ends with a best score took its admission and a verdict. So the
+   state shrinks under any load, and no slot prunes much more than it did otherwise.
 2. Only slots with actions prune, so that an empty one changes nothing.
 3. No submission comes back: one is admitted only if it expires within `MAX_EXPIRY_EPOCHS`, which is
    less than what is kept.
@@ -26,12 +28,16 @@ def remember(view: View, epoch: int, submission_id: bytes, content_key: bytes) -
     view.put(keys.ENDED + keys.u64(epoch) + submission_id, content_key)
 
 
-def prune(view: View, epoch: int, keep_epochs: int) -> int:
-    """Drop what rule 1 says, in epoch `epoch`; 0 keeps everything. Return how many rows went."""
+def prune(view: View, epoch: int, keep_epochs: int, items: int) -> int:
+    """Drop what rule 1 says, in epoch `epoch`, with a batch of so many items.
+
+    0 `keep_epochs` keep everything. Return how many rows went.
+    """
+    limit = PRUNED_A_SLOT + items
     if keep_epochs == 0 or epoch <= keep_epochs:
         return 0
     oldest = keys.u64(epoch - keep_epochs)
-    ended = _due(view, keys.ENDED, oldest, PRUNED_A_SLOT)
+    ended = _due(view, keys.ENDED, oldest, limit)
     for row, content_key in ended:
         submission_id = row[len(keys.ENDED) + _EPOCH_BYTES :]
         content = read(view, keys.Content, content_key)
@@ -39,7 +45,7 @@ def prune(view: View, epoch: int, keep_epochs: int) -> int:
             view.delete(content_key)
         view.delete(result_key(submission_id))
         view.delete(row)
-    best = _due(view, keys.BEST, oldest, PRUNED_A_SLOT - len(ended))
+    best = _due(view, keys.BEST, oldest, limit - len(ended))
     for row, _ in best:
         view.delete(row)
     return len(ended) + len(best)

@@ -92,9 +92,11 @@ def execute(
     for event in expire(view, slot):
         outcome.take(event)
     outcome.decided += lifecycle.expire(view, slot.seq)
+    outcome.decided += lifecycle.rejudge(view, voters, slot.seq)
     if batch.actions:
         write(view, keys.TIME, keys.Time(time_ms=slot.time_ms, seq=slot.seq))
-        prune(view, slot.epoch, parameters.keep_epochs)
+        items = sum(len(one.items) for one in batch.actions if isinstance(one, Statement))
+        prune(view, slot.epoch, parameters.keep_epochs, items)
     for action in batch.actions:
         if isinstance(action, Statement):
             _apply_statement(view, voters, slot, action, outcome)

@@ -196,7 +196,7 @@ def _counters(node: Node) -> dict[str, Figure]:
         "workers_replaced": ("Workers killed or found dead", lambda: node.worked.replaced),
         "worked_seconds": ("Working time of all workers together", lambda: node.worked.busy_s),
         "canary_failed": (
-            "Candidates whose test vectors ended otherwise here",
+            "Challenge versions whose test vectors ended otherwise here",
             lambda: node.canary.failed,
         ),
         "modules_compiled": ("Modules compiled by a child", lambda: node.worked.compiled),

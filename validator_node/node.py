@@ -38,7 +38,7 @@ from validator_node.discovery.assembly import make_discovery
 from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
 from validator_node.founding import now_ms
-from validator_node.intake import MAX_MESSAGE_BYTES, Intake
+from validator_node.intake import Intake
 from validator_node.journal_bridge import open_journal
 from validator_node.key_relay import KeyRelay
 from validator_node.keys import Keys
@@ -59,6 +59,7 @@ from validator_node.sync.serving import SyncServer
 from validator_node.sync.snapshots import SnapshotKeeper
 from validator_node.sync.trust import known_sets
 from validator_node.tally import Tally
+from validator_node.topics import SubmissionTopics
 from validator_node.weight_service import WeightService
 
 SUMMARY_FILE = "summary.json"
@@ -151,6 +152,7 @@ class Node:
             fetcher=self.fetcher,
             validators=self._validators,
         )
+        self.topics = SubmissionTopics(network, self.intake)
         self.weights = WeightService(
             self.store,
             chain,
@@ -213,6 +215,7 @@ class Node:
             is_settled=self._is_settled,
             clock_ms=self._clock_ms,
             first_counter=max([executed, *said]) + 1,
+            said=remembered,
         )
 
     def _clock_ms(self) -> int:
@@ -246,8 +249,9 @@ class Node:
             self.speaker.drop("verdict", result.submission_id)
         for decided in outcome.decided:
             log_decision(decided)
-        if outcome.catalogue_changed:
+        if outcome.catalogue_changed or outcome.decided:
             self.canary.look(self.store.tree.view(), self.me)
+            self.topics.reconsider()
         for weights in outcome.weights:
             log.info("epoch closed", epoch=weights.epoch, seq=header.seq)
             self.weights.on_closed(weights, header.seq)
@@ -277,15 +281,6 @@ class Node:
         return [peer_id for peer_id in others if peer_id is not None]
 
     # --- running -----------------------------------------------------------------------------
-
-    async def _take_submissions(self, topic: str) -> None:
-        messages = await self.network.join(
-            topic,
-            lambda peer_id, data: self.intake.check(topic, data, peer_id),
-            max_bytes=MAX_MESSAGE_BYTES,
-        )
-        async for message in messages:
-            self.intake.on_delivered(message.data, message.author)
 
     async def run(self) -> None:
         """Run every service until cancelled."""
@@ -319,8 +314,7 @@ class Node:
             nursery.start_soon(self.follower.run)
             nursery.start_soon(self.weights.run)
             nursery.start_soon(self.key_relay.run)
-            for topic in self.intake.topics():
-                nursery.start_soon(self._take_submissions, topic)
+            nursery.start_soon(self.topics.run)
 
     async def _sample(self) -> None:
         while True:  # metrics are read in another thread, which cannot ask trio

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from protocol.codec import digest_of
 from protocol.records.canary import CanaryItem
 from protocol.records.consensus_key import SignedKey
 from protocol.records.result import Result, result_key
@@ -13,7 +12,7 @@ from registry import keys
 from registry.access import current_epoch, read
 from registry.election import why_not_bound
 from registry.epochs import fixed_edge
-from registry.lifecycle import candidates
+from registry.lifecycle import waiting
 from registry.submissions import why_inadmissible
 
 
@@ -26,7 +25,7 @@ def is_overtaken(view: View, item: StatementItem, me: int | None) -> bool:
     if isinstance(item, SignedKey):
         return why_not_bound(view, item) is not None
     if isinstance(item, CanaryItem):
-        return all(digest_of(one.challenge) != item.challenge for one in candidates(view))
+        return waiting(view, item.challenge) is None
     if item.epoch != current_epoch(view) + 1 or fixed_edge(view) is not None or me is None:
         return True
     return read(view, Observation, keys.OBSERVED + keys.u16(me)) == item

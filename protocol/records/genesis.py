@@ -17,6 +17,9 @@ from protocol.records.validators import MAX_VALIDATORS, ValidatorSet
 
 Positive = Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
 
+MAX_CHALLENGES = 64
+"""Of a network at a time: those active and those that wait to be, each id once."""
+
 
 class Parameters(Record):
     """Constants of the protocol (the letters are consensus.md's)."""
@@ -93,7 +96,7 @@ class Genesis(Record):
     chain: ChainParameters
     neurons: Annotated[tuple[Neuron, ...], Meta(max_length=4096)]
     validators: ValidatorSet
-    challenges: Annotated[tuple[Challenge, ...], Meta(max_length=64)]
+    challenges: Annotated[tuple[Challenge, ...], Meta(max_length=MAX_CHALLENGES)]
     parameters: Parameters
     election: ElectionRules = ElectionRules()
 

@@ -27,11 +27,11 @@ def test_what_is_old_goes_and_what_is_new_stays() -> None:
     view = WORLD.state()
     genesis = dict(view.entries)
     old, new = settled(view, b"old", 1), settled(view, b"new", 2)
-    assert prune(view, KEEP + 1, KEEP) == 0
-    assert prune(view, KEEP + 2, KEEP) == 2
+    assert prune(view, KEEP + 1, KEEP, 0) == 0
+    assert prune(view, KEEP + 2, KEEP, 0) == 2
     assert view.get(result_key(old)) is None
     assert view.get(result_key(new)) is not None
-    assert prune(view, KEEP + 3, KEEP) == 2
+    assert prune(view, KEEP + 3, KEEP, 0) == 2
     view.put(keys.EPOCH, genesis[keys.EPOCH])
     assert view.entries == genesis
 
@@ -40,10 +40,10 @@ def test_a_body_used_again_keeps_its_owner() -> None:
     view = WORLD.state()
     settled(view, b"body", 1)
     again = settled(view, b"body", 5)
-    prune(view, KEEP + 2, KEEP)
+    prune(view, KEEP + 2, KEEP, 0)
     body = keys.content_key("alpha", sha256(b"body"))
     assert view.get(body) is not None
-    prune(view, KEEP + 6, KEEP)
+    prune(view, KEEP + 6, KEEP, 0)
     assert view.get(body) is None
     assert view.get(result_key(again)) is None
 
@@ -51,11 +51,13 @@ def test_a_body_used_again_keeps_its_owner() -> None:
 def test_zero_keeps_everything() -> None:
     view = WORLD.state()
     settled(view, b"old", 1)
-    assert prune(view, 10**6, 0) == 0
+    assert prune(view, 10**6, 0, 0) == 0
 
 
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_each_slot_prunes_a_bounded_part_until_nothing_is_left(ended: int, best: int) -> None:
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 200))
+def test_each_slot_prunes_a_bounded_part_until_nothing_is_left(
+    ended: int, best: int, items: int
+) -> None:
     view = DictView()
     for number in range(ended):
         view.put(keys.ENDED + keys.u64(1) + sha256(encode(number)), b"content")
@@ -63,10 +65,10 @@ def test_each_slot_prunes_a_bounded_part_until_nothing_is_left(ended: int, best:
         view.put(keys.BEST + keys.u64(1) + sha256(encode(number)), b"")
     view.put(keys.BEST + keys.u64(2), b"stays")
     rounds = 0
-    while (gone := prune(view, KEEP + 2, KEEP)) > 0:
-        assert gone <= PRUNED_A_SLOT
+    while (gone := prune(view, KEEP + 2, KEEP, items)) > 0:
+        assert gone <= PRUNED_A_SLOT + items
         rounds += 1
-    assert rounds == -(-(ended + best) // PRUNED_A_SLOT)
+    assert rounds == -(-(ended + best) // (PRUNED_A_SLOT + items))
     assert list(view.entries) == [keys.BEST + keys.u64(2)]
 
 

@@ -6,15 +6,19 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.validators import Voters
 from protocol.actions import Action
 from protocol.codec import ZERO_DIGEST, digest_of, sha256
 from protocol.records.batch import Batch, Header
 from protocol.records.canary import CanaryItem
 from protocol.records.result import Copy, Disputed, Replicated
+from protocol.records.submission import MAX_EXPIRY_EPOCHS
+from protocol.records.validators import ValidatorSet
 from protocol.records.weights import EpochWeights, weights_key
 from protocol.view import DictView
 from registry import keys
-from registry.access import current_epoch, read
+from registry.access import current_epoch, read, write
+from registry.pruning import PRUNED_A_SLOT, remember
 from registry.submissions import NoOp
 from tests.support import (
     START_MS,
@@ -162,6 +166,45 @@ def test_validators_reports_activate_what_the_owner_proposed() -> None:
     assert [(one.challenge, one.reason) for one in outcome.decided] == [(gamma, "")]
     assert outcome.no_ops == [NoOp("no_candidate", digest_of(gamma))]
     assert not outcome.catalogue_changed
+
+
+def test_the_state_shrinks_whatever_a_batch_is_full_of() -> None:
+    world = World((1,), keep_epochs=MAX_EXPIRY_EPOCHS + 1)
+    view = world.state()
+    for number in range(PRUNED_A_SLOT * 3):
+        remember(view, 0, sha256(b"old", bytes([number])), b"content/")
+    write(view, keys.EPOCH, keys.Progress(epoch=MAX_EXPIRY_EPOCHS + 2))
+
+    def rows() -> int:
+        return sum(1 for kind in (keys.ENDED, keys.BEST) for _ in view.items(kind))
+
+    until = MAX_EXPIRY_EPOCHS + 2
+    settled = []
+    for miner in range(4):
+        signed = world.signed(b"%d" % miner, miner=miner, expiry_epoch=until)
+        settled += [signed, make_verdict(signed.submission.submission_id)]
+    copies = [world.signed(b"0", miner=miner, expiry_epoch=until) for miner in (1, 2, 3)]
+    for seq, items in enumerate((settled, copies), start=1):
+        before = rows()
+        assert len(run(world, view, seq, world.statement(0, *items)).no_ops) == 0
+        assert rows() <= before - PRUNED_A_SLOT
+    assert rows() == PRUNED_A_SLOT, "each item of these made a row"
+
+
+def test_the_first_slot_of_an_epoch_judges_candidates_by_the_new_set() -> None:
+    world = World(window=1)
+    view = world.state()
+    gamma = make_challenge("gamma")
+    report = CanaryItem(challenge=digest_of(gamma), results=sha256(b"results"), failure="")
+    said = [world.statement(signer, report) for signer in (0, 1)]
+    run(world, view, 1, world.change(1, gamma), *said)
+    run(world, view, 2, *world.agreeing(world.metagraph(1), range(3)))
+    assert len(run(world, view, 3).weights) == 1
+    left = ValidatorSet(epoch=1, members=world.voters.members[:2])
+    write(view, keys.VOTERS, keys.Electorate(voters=left, since=3, reason=""))
+    world.voters = Voters(left, world.network_id)
+    [decided] = run(world, view, 4).decided
+    assert (decided.challenge, decided.reason) == (gamma, "")
 
 
 def test_a_change_that_does_not_apply_is_a_no_op_with_its_reason() -> None:

@@ -38,3 +38,22 @@ def test_another_content_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=DIGEST.hex()):
         Modules({}, tmp_path).put(DIGEST, b"another")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whether_a_part_is_here_is_known_without_reading_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = Modules({sha256(b"installed"): b"installed"}, tmp_path)
+    assert modules.has(sha256(b"installed"))
+    assert not modules.has(DIGEST)
+    modules.put(DIGEST, CODE)
+    assert modules.has(DIGEST)
+    with monkeypatch.context() as patch:
+        patch.setattr(modules, "get", lambda digest: pytest.fail("read again"))
+        assert modules.has(DIGEST)
+    (tmp_path / DIGEST.hex()).write_bytes(b"a damaged one")
+    assert not modules.has(DIGEST)
+    modules.put(DIGEST, CODE)
+    assert modules.has(DIGEST)
+    (tmp_path / DIGEST.hex()).unlink()
+    assert not modules.has(DIGEST)
