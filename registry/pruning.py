@@ -28,13 +28,13 @@ def remember(view: View, epoch: int, submission_id: bytes, content_key: bytes) -
     view.put(keys.ENDED + keys.u64(epoch) + submission_id, content_key)
 
 
-def prune(view: View, epoch: int, keep_epochs: int, items: int) -> int:
+def prune(view: View, epoch: int, keep_epochs: int | None, items: int) -> int:
     """Drop what rule 1 says, in epoch `epoch`, with a batch of so many items.
 
-    0 `keep_epochs` keep everything. Return how many rows went.
+    Without `keep_epochs` everything is kept. Return how many rows went.
     """
     limit = PRUNED_A_SLOT + items
-    if keep_epochs == 0 or epoch <= keep_epochs:
+    if keep_epochs is None or epoch <= keep_epochs:
         return 0
     oldest = keys.u64(epoch - keep_epochs)
     ended = _due(view, keys.ENDED, oldest, limit)

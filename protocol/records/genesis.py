@@ -32,20 +32,13 @@ class Parameters(Record):
     """K: slots between two checkpoints."""
     dispute_after: Positive = 512
     """D: slots after which an admitted submission without a quorum is disputed."""
-    keep_epochs: U32 = 1008
-    """Epochs after which results leave the state; 0 for never, otherwise more than
-    `protocol.records.submission.MAX_EXPIRY_EPOCHS`. 1,008 epochs of 72 minutes are 50 days."""
+    keep_epochs: Annotated[int, Meta(ge=MAX_EXPIRY_EPOCHS + 1, le=0xFFFF_FFFF)] | None = 1008
+    """Epochs after which results leave the state, None for never. A submission that could still be
+    admitted anew must not be forgotten. 1,008 epochs of 72 minutes are 50 days."""
     base_timeout_ms: Positive = 1000
     max_timeout_ms: Positive = 60_000
     view_limit_ms: Positive = 30_000
     """Longest a view lasts while work is pending."""
-
-    def __post_init__(self) -> None:
-        """Refuse to forget a submission that could still be admitted anew."""
-        if 0 < self.keep_epochs <= MAX_EXPIRY_EPOCHS:
-            raise ValueError(
-                f"keep_epochs {self.keep_epochs}: want 0, or more than {MAX_EXPIRY_EPOCHS}"
-            )
 
 
 class ElectionRules(Record):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.codec import encode, sha256
+from protocol.codec import decode, encode, sha256
+from protocol.errors import DecodeError
 from protocol.records.genesis import Parameters
 from protocol.records.result import result_key
 from protocol.records.submission import MAX_EXPIRY_EPOCHS
@@ -12,6 +13,7 @@ from protocol.view import DictView
 from registry import keys
 from registry.pruning import PRUNED_A_SLOT, prune
 from tests.registry.support import WORLD, admitted, begin, settle, slot
+from tests.support import replaced
 
 KEEP = 10
 
@@ -48,10 +50,10 @@ def test_a_body_used_again_keeps_its_owner() -> None:
     assert view.get(result_key(again)) is None
 
 
-def test_zero_keeps_everything() -> None:
+def test_everything_can_be_kept() -> None:
     view = WORLD.state()
     settled(view, b"old", 1)
-    assert prune(view, 10**6, 0, 0) == 0
+    assert prune(view, 10**6, None, 0) == 0
 
 
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 200))
@@ -72,8 +74,9 @@ def test_each_slot_prunes_a_bounded_part_until_nothing_is_left(
     assert list(view.entries) == [keys.BEST + keys.u64(2)]
 
 
-@pytest.mark.parametrize("keep", [1, MAX_EXPIRY_EPOCHS])
+@pytest.mark.parametrize("keep", [0, 1, MAX_EXPIRY_EPOCHS])
 def test_what_could_come_back_is_kept(keep: int) -> None:
-    with pytest.raises(ValueError, match="keep_epochs"):
-        Parameters(keep_epochs=keep)
-    assert Parameters(keep_epochs=0).keep_epochs == 0
+    with pytest.raises(DecodeError, match="513"):
+        decode(Parameters, encode(replaced(Parameters(), keep_epochs=keep)))
+    for good in (None, MAX_EXPIRY_EPOCHS + 1):
+        assert decode(Parameters, encode(Parameters(keep_epochs=good))).keep_epochs == good
