@@ -1,6 +1,7 @@
 """What the host does by default, and what we make it do: security, ending, stalled writers."""
 
 import gc
+import contextlib
 import os
 import signal
 import subprocess
@@ -96,7 +97,10 @@ async def test_what_a_cancelled_stock_host_leaves_open_ours_closes() -> None:
 
 
 def end_of(kind: str, number: signal.Signals) -> tuple[int, str]:
-    """Run a node, send it a signal, return its exit code and what it wrote to standard error."""
+    """Run a node, send it a signal, return its exit code and what it wrote to standard error.
+
+    One that has not ended after 30 s is killed, which its code shows.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "tests.validator_node.network.signal_process", kind],
         stdout=subprocess.PIPE,
@@ -109,9 +113,11 @@ def end_of(kind: str, number: signal.Signals) -> tuple[int, str]:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n"
             process.send_signal(number)
-            _, errors = process.communicate(timeout=30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=30)
         finally:
             process.kill()
+        _, errors = process.communicate()
     return process.returncode, errors
 
 
@@ -120,8 +126,9 @@ def test_signals_end_a_node_in_good_order() -> None:
     code, _ = end_of("stock", signal.SIGTERM)
     assert code == -signal.SIGTERM
     code, errors = end_of("stock", signal.SIGINT)
+    # It dies in the middle of something, or something swallows the interrupt and it goes on.
     assert code != 0
-    assert "KeyboardInterrupt" in errors
+    assert "KeyboardInterrupt" in errors or code == -signal.SIGKILL
     for number in (signal.SIGTERM, signal.SIGINT):
         code, errors = end_of("own", number)
         assert (code, errors) == (0, "")
