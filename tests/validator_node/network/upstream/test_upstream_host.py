@@ -1,7 +1,7 @@
 """What the host does by default, and what we make it do: security, ending, stalled writers."""
 
-import gc
 import contextlib
+import gc
 import os
 import signal
 import subprocess
