@@ -39,6 +39,13 @@ from runtime.admission_rules import (
     show,
 )
 from runtime.engine import MAX_MEMORY_PAGES, MAX_TABLE_ELEMENTS
+from runtime.wasm_costs import (
+    begin_elements,
+    branch_weight,
+    loop_weight,
+    skip_data,
+    skip_elements,
+)
 from runtime.wasm_reader import FuncType, Malformed, Reader
 
 FUNCREF = 0x70
@@ -47,8 +54,6 @@ _ARGUMENT_BYTES = {0x41: 5, 0x42: 10, 0x23: 5, 0xD2: 5, 0xD0: 5}
 """Constant instructions and how long their LEB128 argument may be: i32.const, i64.const,
 global.get, ref.func, ref.null."""
 _FLOAT_BYTES = {0x43: 4, 0x44: 8}
-_PASSIVE, _INDEXED, _EXPRESSIONS = 1, 2, 4
-"""Bits of a segment's flags; the second one says "declared" of a passive element segment."""
 
 
 def loop_pattern(types: int) -> re.Pattern[bytes]:
@@ -81,10 +86,6 @@ def skip_initial_value(section: Reader) -> None:
     following = section.byte()
     if following != END:
         raise refusal(Rule.INITIAL_VALUE, f"then {hex(following)}", "one constant instruction")
-
-
-_BRANCHES = b"\x04\x0c\x0d\x0e"
-"""The bytes of `if`, `br`, `br_if`, `br_table`; as with loops, bytes that are immediates count."""
 
 
 class Parser:
@@ -228,23 +229,10 @@ class Parser:
         count = section.u32()
         limit(Rule.ELEMENT_SEGMENTS, count, MAX_ELEMENT_SEGMENTS)
         for _ in range(count):
-            flags = section.u32()
-            if flags > _PASSIVE | _INDEXED | _EXPRESSIONS:
-                raise Malformed(f"an element segment with flags {flags:#x}")
-            if not flags & _PASSIVE:
-                if flags & _INDEXED:
-                    section.u32()  # the table
-                skip_initial_value(section)
-            if flags & (_PASSIVE | _INDEXED):
-                section.byte()  # what its entries are
-            entries = section.u32()
+            flags, entries = begin_elements(section, skip_initial_value)
             self.elements += entries
             limit(Rule.ELEMENTS, self.elements, MAX_ELEMENTS)
-            for _ in range(entries):
-                if flags & _EXPRESSIONS:
-                    skip_initial_value(section)
-                else:
-                    section.u32()
+            skip_elements(section, flags, entries, skip_initial_value)
 
     def _read_code(self, section: Reader) -> None:
         self.bodies = section.u32()
@@ -264,10 +252,8 @@ class Parser:
                 limit(Rule.LOCALS, variables, MAX_LOCALS)
             self.weight += (variables + 8) * size
             loops = len(opens_loop.findall(section.data, body.at, body.end))
-            self.loop_weight += loops * variables + loops * loops // 100
-            code = section.data[body.at : body.end]
-            branches = len(code) - len(code.translate(None, _BRANCHES))
-            self.branch_weight += branches + branches * branches // 500
+            self.loop_weight += loop_weight(loops, variables)
+            self.branch_weight += branch_weight(section.data[body.at : body.end])
         limit(Rule.WEIGHT, self.weight, MAX_WEIGHT)
         limit(Rule.LOOP_WEIGHT, self.loop_weight, MAX_LOOP_WEIGHT)
         limit(Rule.BRANCH_WEIGHT, self.branch_weight, MAX_BRANCH_WEIGHT)
@@ -276,14 +262,7 @@ class Parser:
         count = section.u32()
         limit(Rule.DATA_SEGMENTS, count, MAX_DATA_SEGMENTS)
         for _ in range(count):
-            flags = section.u32()
-            if flags > _INDEXED:
-                raise Malformed(f"a data segment with flags {flags:#x}")
-            if flags == _INDEXED:
-                section.u32()  # the memory
-            if flags != _PASSIVE:
-                skip_initial_value(section)
-            section.sub(section.u32())
+            skip_data(section, skip_initial_value)
 
     def _type_at(self, index: int) -> FuncType:
         if index >= len(self.types):

@@ -43,6 +43,13 @@ from runtime.component_rules import (
     refusal,
 )
 from runtime.engine import MAX_MEMORY_PAGES
+from runtime.wasm_costs import (
+    begin_elements,
+    branch_weight,
+    loop_weight,
+    skip_data,
+    skip_elements,
+)
 from runtime.wasm_reader import Malformed, Reader
 
 FUNCREF = 0x70
@@ -54,13 +61,10 @@ _MAX_NUMBER_BYTES = 10
 _FLOAT_BYTES = {0x43: 4, 0x44: 8}
 _ARITHMETIC = frozenset({0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E})
 """Add, subtract and multiply, of 32 and 64 bits."""
-_BRANCHES = b"\x04\x0c\x0d\x0e"
-"""If, br, br_if, br_table."""
 _FLOATS = bytes(range(0x8B, 0xA7))
 """From f32.abs to f64.copysign."""
 _CALL = re.compile(b"[\x10\x11]|\x40\x00|\xfc[\x08-\x11]", re.DOTALL)
 _FUNC, _TABLE, _MEMORY, _GLOBAL = 0, 1, 2, 3
-_PASSIVE, _INDEXED, _EXPRESSIONS = 1, 2, 4
 _LAST_SECTION = 12
 
 
@@ -226,23 +230,10 @@ class CoreModules:
         self.element_segments += count
         limit(ComponentRule.ELEMENT_SEGMENTS, self.element_segments, MAX_ELEMENT_SEGMENTS)
         for _ in range(count):
-            flags = section.u32()
-            if flags > _PASSIVE | _INDEXED | _EXPRESSIONS:
-                raise Malformed(f"an element segment with flags {flags:#x}")
-            if not flags & _PASSIVE:
-                if flags & _INDEXED:
-                    section.u32()  # the table
-                skip_initial_value(section)
-            if flags & (_PASSIVE | _INDEXED):
-                section.byte()  # what its entries are
-            entries = section.u32()
+            flags, entries = begin_elements(section, skip_initial_value)
             self.elements += entries
             limit(ComponentRule.ELEMENTS, self.elements, MAX_ELEMENTS)
-            for _ in range(entries):
-                if flags & _EXPRESSIONS:
-                    skip_initial_value(section)
-                else:
-                    section.u32()
+            skip_elements(section, flags, entries, skip_initial_value)
 
     def _read_code(self, section: Reader) -> None:
         bodies = section.u32()
@@ -273,9 +264,8 @@ class CoreModules:
     def _weigh(self, code: bytes, variables: int, opens_loop: re.Pattern[bytes]) -> None:
         size = len(code)
         loops = len(opens_loop.findall(code))
-        self.loop_weight += loops * variables + loops * loops // 100
-        branches = size - len(code.translate(None, _BRANCHES))
-        self.branch_weight += branches + branches * branches // 500
+        self.loop_weight += loop_weight(loops, variables)
+        self.branch_weight += branch_weight(code)
         self.floats += size - len(code.translate(None, _FLOATS))
         self.calls += len(_CALL.findall(code))
 
@@ -284,11 +274,4 @@ class CoreModules:
         self.data_segments += count
         limit(ComponentRule.DATA_SEGMENTS, self.data_segments, MAX_DATA_SEGMENTS)
         for _ in range(count):
-            flags = section.u32()
-            if flags > _INDEXED:
-                raise Malformed(f"a data segment with flags {flags:#x}")
-            if flags == _INDEXED:
-                section.u32()  # the memory
-            if flags != _PASSIVE:
-                skip_initial_value(section)
-            section.sub(section.u32())
+            skip_data(section, skip_initial_value)

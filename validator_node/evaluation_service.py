@@ -81,6 +81,8 @@ class EvaluationService:
         self._fetching: set[bytes] = set()
         """Hotkeys of which a body is being fetched."""
         self._lacking = trio.Event()
+        self._refetched: set[bytes] = set()
+        """Submissions whose body was here and could not be read; no second fetch for them."""
         self._jobs = 0
         self.classes: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -171,7 +173,11 @@ class EvaluationService:
     async def _evaluate(self, admitted: Admitted) -> None:
         for attempt in range(RETRIES):
             body = self._held_body(admitted.submission)
-            if body is None:  # dropped or damaged meanwhile
+            if body is None:  # dropped or damaged meanwhile: it is fetched once more
+                if admitted.submission_id in self._refetched:
+                    self._fault(admitted, BodyMissingError(admitted.submission.body_hash), attempt)
+                    break
+                self._refetched.add(admitted.submission_id)
                 self._await_body(admitted)
                 return
             try:
@@ -182,7 +188,9 @@ class EvaluationService:
                 continue
             self.classes[outcome.outcome_class] += 1
             self._state(admitted, outcome)
+            self._refetched.discard(admitted.submission_id)
             return
+        self._refetched.discard(admitted.submission_id)
         self.faults["abstained"] += 1
 
     def _fault(self, admitted: Admitted, fault: Fault | BodyMissingError, attempt: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from protocol.codec import ZERO_DIGEST, sha256
@@ -162,3 +163,15 @@ async def test_a_hotkey_whose_bodies_do_not_come_delays_nobody_else(
     assert site.items[0].submission_id == other.submission_id
     assert asked.count(world.miners[0].public_key) == 1
     assert len(service) == 39
+
+
+async def test_a_body_that_is_here_and_cannot_be_read_is_fetched_once_more_and_then_given_up(
+    world: World, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(world, store, tmp_path)
+    monkeypatch.setattr(store, "body", lambda _digest: None)
+    async with site.running(site.fetch) as service:
+        service.add(site.admitted())
+        await until(lambda: service.faults["abstained"])
+    assert site.fetched == 2
+    assert site.items == []
