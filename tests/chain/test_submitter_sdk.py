@@ -1,4 +1,4 @@
-"""The submitter over the real SDK and the development chain: skipped where the SDK is absent."""
+"""The submitter over the real SDK and the development chain."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from chain.bittensor.errors import as_chain_error
 from chain.errors import ChainErrorCode as Code
 
-sdk = pytest.importorskip("bittensor.result")
-error_map = pytest.importorskip("bittensor.error_map")
+sdk = importlib.import_module("bittensor.result")
+error_map = importlib.import_module("bittensor.error_map")
 
 POOL = {
     1: Code.NOT_ENOUGH_STAKE_TO_SET_WEIGHTS,

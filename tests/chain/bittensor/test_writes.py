@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ async def test_a_short_vector_that_a_small_subnet_allows(tmp_path: Path):
 
 def test_the_sdk_would_send_another_vector_above_the_maximum_weight():
     """Why calls are composed here: what is refused by the chain, the SDK fits in silence."""
-    intents = pytest.importorskip("bittensor.intents.weights")
+    intents = importlib.import_module("bittensor.intents.weights")
     clipped = intents.clip_to_max_weight([65535.0, 21845.0, 21845.0], 0.5)
     assert intents.normalize([0, 1, 2], clipped)[1] != [65535, 21845, 21845]
 
@@ -82,7 +83,7 @@ def test_the_sdk_would_send_another_vector_above_the_maximum_weight():
 def test_normal_form_is_what_the_chain_and_the_sdk_leave_alone(scores: dict[int, int]):
     from fractions import Fraction
 
-    intents = pytest.importorskip("bittensor.intents.weights")
+    intents = importlib.import_module("bittensor.intents.weights")
     vector = normal_form({uid: Fraction(score) for uid, score in scores.items()})
     assert is_normal_form(vector)
     assert chain_upscale(vector) == vector

@@ -1,18 +1,18 @@
-"""The unmodified SDK, connected to a running devchain. Importing this skips where it is absent."""
+"""The unmodified SDK, connected to a running devchain."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import pytest
 import trio
 
 from chain.devchain.server import DevChain
 from tests.chain.devchain.support import NETUID, PAIRS
 
-bt = pytest.importorskip("bittensor")
-result = pytest.importorskip("bittensor.result")
+bt = importlib.import_module("bittensor")
+result = importlib.import_module("bittensor.result")
 
 DEADLINE_SECONDS = 30
 T = TypeVar("T")
