@@ -91,7 +91,11 @@ class EvaluationService:
         return len(self._queue) + sum(map(len, self._bodiless.values()))
 
     def add(self, admitted: Admitted) -> None:
-        """Queue an admitted submission. The state bounds how many there can be."""
+        """Queue an admitted submission.
+
+        None may be dropped: this validator owes its verdict. The batches' size and `dispute_after`
+        bound how many wait; the state has no bound for each hotkey.
+        """
         if self._store.has_body(admitted.submission.body_hash):
             self._queue.append(admitted)
             self._ready.set()
