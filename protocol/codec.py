@@ -92,8 +92,8 @@ def _name(kind: object) -> str:
 
 def sha256(*parts: bytes) -> bytes:
     """Return the SHA-256 digest of the concatenated `parts`."""
-    digest = hashlib.sha256()
-    for part in parts:
+    digest = hashlib.sha256(parts[0] if parts else b"")
+    for part in parts[1:]:
         digest.update(part)
     return digest.digest()
 

@@ -6,7 +6,8 @@ Rules:
    turn it may spend what it has saved, and what its jobs are expected to cost is taken off. A
    challenge of long jobs thus does not starve one of short ones.
 2. Within a challenge, miners take turns, one job each; a miner's own jobs keep their order.
-3. At most `cap` jobs of one challenge run at a time. One at its cap saves nothing up.
+3. At most `cap` places work for one challenge at a time; a place may have several of its jobs in
+   line. One at its cap saves nothing up.
 4. A challenge or miner that has nothing waiting is forgotten, savings included: idle time is not a
    credit. What is kept between jobs is the expected cost, bounded by `MAX_KNOWN_COSTS`.
 5. Pure: no clock, no randomness. The same calls in the same order give the same order of service.
@@ -15,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -65,12 +67,12 @@ class FairQueue(Generic[T]):
     """Items waiting for a worker, and which of them are being worked on."""
 
     def __init__(self, cap: int) -> None:
-        """Let at most `cap` items of one challenge be worked on at a time."""
+        """Let at most `cap` places work on items of one challenge at a time."""
         if cap < 1:
             raise ValueError(f"a cap of {cap}, it must be 1 or more")
         self._cap = cap
         self._classes: dict[int, OrderedDict[str, _Flow[T]]] = {}
-        self._running: Counter[str] = Counter()
+        self._places: dict[str, Counter[Hashable]] = {}
         self._costs: OrderedDict[str, float] = OrderedDict()
         self._size = 0
 
@@ -88,8 +90,8 @@ class FairQueue(Generic[T]):
 
     @property
     def running(self) -> dict[str, int]:
-        """Items being worked on, by challenge."""
-        return dict(self._running)
+        """Places that work, by the challenge they work for."""
+        return {challenge: len(places) for challenge, places in self._places.items()}
 
     def push(self, item: T, claim: Claim) -> None:
         """Queue an item. How many there may be is the caller's to bound."""
@@ -99,14 +101,14 @@ class FairQueue(Generic[T]):
         flow.miners.setdefault(claim.miner, deque()).append(item)
         self._size += 1
 
-    def pop(self) -> tuple[T, str] | None:
-        """Take the next item and its challenge; None when nothing may run now.
+    def pop(self, place: Hashable) -> tuple[T, str] | None:
+        """Take the next item for `place`, and its challenge; None when nothing may run there now.
 
         Whoever takes an item calls `finish` when it is done.
         """
         for urgency in sorted(self._classes, reverse=True):
             flows = self._classes[urgency]
-            challenge = self._next(flows)
+            challenge = self._next(flows, place)
             if challenge is None:
                 continue
             flow = flows[challenge]
@@ -115,7 +117,7 @@ class FairQueue(Generic[T]):
                 del flows[challenge]
                 if not flows:
                     del self._classes[urgency]
-            self._running[challenge] += 1
+            self._places.setdefault(challenge, Counter())[place] += 1
             self._size -= 1
             return item, challenge
         return None
@@ -133,11 +135,14 @@ class FairQueue(Generic[T]):
         self._size = 0
         return items
 
-    def finish(self, challenge: str, cost_ms: float | None = None) -> None:
-        """Give a place back; `cost_ms` is the working time it took, None when it tells nothing."""
-        self._running[challenge] -= 1
-        if not self._running[challenge]:
-            del self._running[challenge]
+    def finish(self, challenge: str, place: Hashable, cost_ms: float | None = None) -> None:
+        """Say that an item is done; `cost_ms` is its working time, None when that tells nothing."""
+        places = self._places[challenge]
+        places[place] -= 1
+        if not places[place]:
+            del places[place]
+        if not places:
+            del self._places[challenge]
         if cost_ms is None:
             return
         cost_ms = min(max(cost_ms, MIN_COST_MS), MAX_COST_MS)
@@ -150,9 +155,9 @@ class FairQueue(Generic[T]):
         """Return what a job of the challenge is expected to cost."""
         return self._costs.get(challenge, FIRST_COST_MS)
 
-    def _next(self, flows: OrderedDict[str, _Flow[T]]) -> str | None:
+    def _next(self, flows: OrderedDict[str, _Flow[T]], place: Hashable) -> str | None:
         """Return the challenge whose turn it is, its job paid for; None if all are at the cap."""
-        ready = [name for name in flows if self._running[name] < self._cap]
+        ready = [name for name in flows if self._may_run(name, place)]
         if not ready:
             return None
         if len(ready) == 1:
@@ -172,6 +177,10 @@ class FairQueue(Generic[T]):
                     return name
                 flow.saved_ms += QUANTUM_MS * flow.weight
                 flows.move_to_end(name)
+
+    def _may_run(self, challenge: str, place: Hashable) -> bool:
+        places = self._places.get(challenge, ())
+        return place in places or len(places) < self._cap
 
     def _rounds(self, name: str, flow: _Flow[T]) -> int:
         missing = self.cost_ms(name) - flow.saved_ms

@@ -29,11 +29,34 @@ class Trapped(Exception):  # noqa: N818 - the guest's end, not an error of ours
         self.code = code
 
 
+class Frame:
+    """The C structures that a guest's calls go through; one guest after the other may use them."""
+
+    def __init__(self) -> None:
+        self._instance = (ctypes.c_uint64 * 2)()
+        self._exports = ctypes.create_string_buffer(native.EXTERN_BYTES * len(_NAMES))
+        self._fuel = ctypes.c_uint64()
+        self.values = (ctypes.c_uint64 * (2 * native.WORDS_PER_VALUE))()
+        self.trap = ctypes.c_void_p()
+        self.instance_at = ctypes.addressof(self._instance)
+        self.exports_at = ctypes.addressof(self._exports)
+        self.handles_at = self.exports_at + native.EXTERN_OFFSET
+        self.values_at = ctypes.addressof(self.values)
+        self.fuel_at = ctypes.addressof(self._fuel)
+        self.trap_at = ctypes.addressof(self.trap)
+
+    @property
+    def fuel(self) -> int:
+        """What was read into `fuel_at`."""
+        return self._fuel.value
+
+
 class Guest:
     """An instance made for one evaluation; use as a context manager."""
 
     def __init__(
         self,
+        frame: Frame,
         engine: int,
         host: HostFunctions,
         policy: RuntimePolicy,
@@ -44,11 +67,7 @@ class Guest:
 
         Raises `Fault` when the host has no memory for it.
         """
-        self._instance = (ctypes.c_uint64 * 2)()
-        self._exports = ctypes.create_string_buffer(native.EXTERN_BYTES * len(_NAMES))
-        self._handles = ctypes.addressof(self._exports) + native.EXTERN_OFFSET
-        self._values = (ctypes.c_uint64 * (2 * native.WORDS_PER_VALUE))()
-        self._trap = ctypes.c_void_p()
+        self._frame = frame
         self._store: int | None = native.store_new(engine, None, None)
         if not self._store:
             raise Fault(FaultReason.HOST_MEMORY, "no store")
@@ -78,17 +97,12 @@ class Guest:
         Raises `Trapped` from the start section or an active segment out of bounds, and `Fault`
         (host_memory) for anything else: admission leaves no other deterministic reason.
         """
-        error = native.instantiate(
-            prepared, self._context, ctypes.byref(self._instance), ctypes.byref(self._trap)
-        )
+        frame = self._frame
+        error = native.instantiate(prepared, self._context, frame.instance_at, frame.trap_at)
         self._check(error, FaultReason.HOST_MEMORY)
-        base = ctypes.addressof(self._exports)
         for index, name in enumerate(_NAMES):
-            slot = base + index * native.EXTERN_BYTES
-            found = native.instance_export(
-                self._context, ctypes.byref(self._instance), name, len(name), slot
-            )
-            if not found:
+            slot = frame.exports_at + index * native.EXTERN_BYTES
+            if not native.instance_export(self._context, frame.instance_at, name, len(name), slot):
                 raise Fault(FaultReason.INTERNAL, f"an admitted module without {name.decode()}")
 
     def alloc(self, size: int) -> int:
@@ -114,29 +128,28 @@ class Guest:
 
     def fuel_left(self) -> int:
         """Return the fuel left; meaningful only when the guest did not trap."""
-        fuel = ctypes.c_uint64()
-        self._check(native.get_fuel(self._context, ctypes.byref(fuel)))
-        return fuel.value
+        self._check(native.get_fuel(self._context, self._frame.fuel_at))
+        return self._frame.fuel
 
     def _region(self, pointer: int, size: int) -> int | None:
-        memory = self._handles + _MEMORY * native.EXTERN_BYTES
+        memory = self._frame.handles_at + _MEMORY * native.EXTERN_BYTES
         if pointer + size > native.memory_size(self._context, memory):
             return None
         base: int = native.memory_data(self._context, memory)
         return base + pointer
 
     def _call(self, export: int, first: int, second: int) -> int:
-        values = self._values
+        frame, values = self._frame, self._frame.values
         values[0] = first
         values[native.WORDS_PER_VALUE] = second
-        function = self._handles + export * native.EXTERN_BYTES
-        self._check(native.call(self._context, function, values, 2, ctypes.byref(self._trap)))
+        function = frame.handles_at + export * native.EXTERN_BYTES
+        self._check(native.call(self._context, function, frame.values_at, 2, frame.trap_at))
         return int(values[0])
 
     def _check(self, error: int | None, reason: FaultReason = FaultReason.INTERNAL) -> None:
         if error:
             raise Fault(reason, native.take_error(error))
-        trap = self._trap.value
+        trap = self._frame.trap.value
         if trap:
-            self._trap.value = None
+            self._frame.trap.value = None
             raise Trapped(native.take_trap(trap))

@@ -23,14 +23,13 @@ Byte layout of the verdict hash, the SHA-256 of:
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from protocol.codec import ZERO_DIGEST, sha256
+from protocol.codec import U64, ZERO_DIGEST, Digest, Record, sha256
 from protocol.records.challenge import MAX_SCORE
 from protocol.records.challenge_storage import Writes
 
@@ -79,26 +78,28 @@ class GuestOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of one evaluation. Two validators compare `verdict_hash` alone."""
+class Outcome(Record):
+    """The result of one evaluation. Two validators compare `verdict_hash` alone.
+
+    A record, for it travels from a worker to its pool, which checks it like anything else.
+    """
 
     outcome_class: OutcomeClass
     output: bytes
     """The guest's output as returned; empty unless the class is `ok`."""
-    score: int
-    """0 to `MAX_SCORE`; 0 unless the class is `ok` and `valid`."""
+    score: Annotated[int, Meta(ge=0, le=MAX_SCORE)]
+    """0 unless the class is `ok` and `valid`."""
     valid: bool
     message: str
     """The guest's message if `ok`, otherwise a local explanation that is never hashed."""
-    fuel_used: int
+    fuel_used: U64
     """Fuel billed: what was burnt if the guest returned, the whole limit on any trap."""
-    verdict_hash: bytes
+    verdict_hash: Digest
     log: tuple[str, ...]
     """Lines the guest logged, cut to the host's limits; never hashed."""
     writes: Writes = ()
     """What the guest stored; empty unless the class is `ok`."""
-    host_calls: tuple[tuple[str, int], ...] = ()
+    host_calls: tuple[tuple[str, U64], ...] = ()
     """Host functions called, and how often, by name; never hashed."""
 
     @property

@@ -95,7 +95,7 @@ class WorkerPool:
     @property
     def busy(self) -> int:
         """Workers with a job in hand."""
-        return sum(slot.ticket is not None for slot in self._slots)
+        return sum(len(slot.hand) > 0 for slot in self._slots)
 
     @property
     def queued(self) -> int:
@@ -182,19 +182,28 @@ class WorkerPool:
         for ticket in self._tickets:
             self._settle(ticket, Fault(FaultReason.CLOSED, "the pool was closed"))
 
-    def _take(self) -> Ticket | None:
+    def _take(self, slot: Slot) -> Ticket | None:
         """Return the next job that somebody still waits for; its place in the queue is taken."""
-        while (taken := self._queue.pop()) is not None:
+        while (taken := self._queue.pop(slot)) is not None:
             ticket, challenge = taken
             if ticket.wanted:
+                ticket.expected_ms = self._queue.cost_ms(challenge)
                 return ticket
-            self._queue.finish(challenge)
+            self._queue.finish(challenge, slot)
         return None
 
+    def _fill(self, slot: Slot) -> None:
+        """Give a slot what it has room for."""
+        while slot.has_room and (ticket := self._take(slot)) is not None:
+            slot.take(ticket)
+
     def _dispatch(self) -> None:
-        """Bring idle workers and waiting jobs together."""
-        while self._idle and (ticket := self._take()) is not None:
-            self._idle.pop().hand_over(ticket)
+        """Bring waiting jobs to idle workers, and line them up only when there is none."""
+        while self._idle and (ticket := self._take(self._idle[-1])) is not None:
+            self._idle.pop().take(ticket)
+        for slot in self._slots:
+            if slot.hand and self._queue:
+                self._fill(slot)
 
     async def run_slot(self) -> None:
         """Keep one worker alive and feed it; runs until cancelled."""
@@ -212,12 +221,12 @@ class WorkerPool:
                     self.alive -= 1
             except Fault as fault:
                 failures += 1
-                if slot.ticket is not None:
+                while slot.hand:
                     self._release(slot, fault)
                 if self.alive == 0:
                     self._fail_queue(fault)
             except WorkerLost as lost:
-                if slot.ticket is not None and slot.begun:
+                if slot.hand and slot.begun:
                     self._release(slot, Fault(lost.reason, str(lost)))
             finally:
                 await slot.end()
@@ -245,9 +254,8 @@ class WorkerPool:
     async def _serve(self, slot: Slot) -> None:
         """Work off jobs until the worker is lost. Raises `WorkerLost`."""
         while True:
-            if slot.ticket is None and (ticket := self._take()) is not None:
-                slot.hold(ticket)
-            if slot.ticket is None:
+            self._fill(slot)
+            if not slot.hand:
                 self._idle.append(slot)
                 try:
                     await slot.doze()
@@ -257,12 +265,12 @@ class WorkerPool:
             self._release(slot, await slot.work())
 
     def _release(self, slot: Slot, result: Outcome | Fault) -> None:
-        """Take the job out of a slot's hand and tell its caller."""
+        """Take the first job out of a slot's hand and tell its caller."""
         ticket = slot.put_down()
         took_s = trio.current_time() - ticket.started
         self.busy_s += took_s
         told = isinstance(result, Outcome) or result.reason is FaultReason.DEADLINE
-        self._queue.finish(ticket.challenge, took_s * 1000 if told else None)
+        self._queue.finish(ticket.challenge, slot, took_s * 1000 if told else None)
         self._settle(ticket, result)
 
     async def _answer(self, question: wire.Need | wire.NeedBlob) -> bytes:

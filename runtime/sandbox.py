@@ -34,7 +34,7 @@ from runtime.admission import ModuleSummary, check_policy
 from runtime.artifact import Artifact, build
 from runtime.engine import engine_id, host_limits_error, new_engine
 from runtime.errors import AdmissionError, Fault, FaultReason
-from runtime.guest import Guest, Trapped
+from runtime.guest import Frame, Guest, Trapped
 from runtime.guest_storage import GuestStorage
 from runtime.host_functions import HostFunctions
 from runtime.job import EvaluationJob, guest_input
@@ -66,6 +66,8 @@ class _Loaded:
     summary: ModuleSummary | None
     prepared: wasmtime.InstancePre | None
     refusal: AdmissionError | None
+    address: int = 0
+    """Where `prepared` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Sandbox:
         self._engine = new_engine()
         self._engine_address = native.address(self._engine.ptr())
         self._host = HostFunctions()
+        self._frame = Frame()
         self._linker = wasmtime.Linker(self._engine)
         self._host.define(self._linker)
         self._max_cached = max_cached_modules
@@ -171,12 +174,11 @@ class Sandbox:
             raise loaded.refusal
         assert loaded.summary is not None
         check_policy(loaded.summary, policy)
-        assert loaded.prepared is not None
         world = EvaluationContext(epoch=0, height=0, time_ms=0, seed=bytes(32))
         with self._lock, self._guest(policy, world, CHECK_DEADLINE_MS) as guest:
             self._host.storage = GuestStorage()
             try:
-                guest.start(native.address(loaded.prepared.ptr()))
+                guest.start(loaded.address)
             except Trapped as trapped:
                 ending = self._trap_ending(trapped, policy)
                 raise AdmissionError("start", ending.message, "no trap") from None
@@ -217,9 +219,10 @@ class Sandbox:
             return _Loaded(artifact.summary, None, refusal)
         try:
             compiled = wasmtime.Module.deserialize(self._engine, artifact.code)
-            return _Loaded(artifact.summary, self._linker.instantiate_pre(compiled), refusal)
+            prepared = self._linker.instantiate_pre(compiled)
         except wasmtime.WasmtimeError as error:
             raise Fault(FaultReason.COMPILE, str(error)) from error
+        return _Loaded(artifact.summary, prepared, refusal, native.address(prepared.ptr()))
 
     def _storage(self, job: EvaluationJob) -> GuestStorage:
         data = {}
@@ -237,7 +240,7 @@ class Sandbox:
     def _guest(self, policy: RuntimePolicy, world: EvaluationContext, deadline_ms: int) -> Guest:
         # one tick more: the first may come at once
         ticks = math.ceil(deadline_ms / TICK_MS) + 1
-        return Guest(self._engine_address, self._host, policy, world, ticks)
+        return Guest(self._frame, self._engine_address, self._host, policy, world, ticks)
 
     def _run(self, loaded: _Loaded, job: EvaluationJob, data: bytes) -> _Ending:
         self._host.reset()
@@ -248,10 +251,9 @@ class Sandbox:
             check_policy(loaded.summary, job.policy)
         except AdmissionError as error:
             return _Ending(_refusal_class(error), str(error))
-        assert loaded.prepared is not None
         with self._guest(job.policy, job.context, job.deadline_ms) as guest:
             try:
-                guest.start(native.address(loaded.prepared.ptr()))
+                guest.start(loaded.address)
                 return _converse(guest, job.policy, data)
             except Trapped as trapped:
                 return self._trap_ending(trapped, job.policy)

@@ -1,16 +1,22 @@
-"""One place of the pool: a worker process, the job it has in hand, and what may be said to it.
+"""One place of the pool: a worker process, the jobs it has in hand, and what may be said to it.
 
 Rules:
-1. A slot belongs to one task, which alone reads the worker's pipe. Only `hand_over` is called from
-   elsewhere: it writes a whole job to an idle worker at once, or nothing. This saves the turn of
-   the event loop that waking the task first would cost.
-2. A job's time runs from the moment it was handed over; what the worker asks for in between
+1. A slot belongs to one task, which alone reads the worker's pipe. Only `take` is called from
+   elsewhere: it writes a whole job at once, or nothing. This saves the turn of the event loop that
+   waking the task first would cost.
+2. Short jobs are lined up behind the one being worked on, so that the worker finds the next one in
+   its pipe: going to sleep and waking up takes both sides longer than a small evaluation. At most
+   `MAX_IN_HAND`, and none behind work that is expected to take longer than `MAX_WAIT_MS`.
+3. The worker works in order and answers each job before it looks at the next. So when it is lost,
+   only the first in hand may have been begun; the others are given to its successor.
+4. A job's time runs from the moment its worker turned to it; what the worker asks for in between
    (module, data) has limits of its own.
-3. After `WorkerLost`, or a cancellation, the process is of no more use (`runtime.worker_process`).
+5. After `WorkerLost`, or a cancellation, the process is of no more use (`runtime.worker_process`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -28,6 +34,9 @@ COMPILE_LIMIT_S = 60.0
 """For a worker to load, or compile, what it asked for."""
 GRACE_S = 2.0
 """What the epoch ticks, host functions and the pipes may add to a job's deadline."""
+MAX_IN_HAND = 4
+MAX_WAIT_MS = 2.0
+"""What all the jobs ahead of one lined up may take together."""
 MAX_QUESTIONS = 2 + 2 * MAX_DATA_BLOBS
 """What a worker may say before it answers a job."""
 
@@ -38,7 +47,16 @@ Answer = Callable[[wire.Need | wire.NeedBlob], Awaitable[bytes]]
 class Ticket:
     """One job on its way; exactly one of `outcome` and `fault` is set before `done`."""
 
-    __slots__ = ("abandoned", "challenge", "done", "fault", "job", "outcome", "started")
+    __slots__ = (
+        "abandoned",
+        "challenge",
+        "done",
+        "expected_ms",
+        "fault",
+        "job",
+        "outcome",
+        "started",
+    )
 
     def __init__(self, job: EvaluationJob, challenge: str) -> None:
         """`challenge` is on whose account it runs."""
@@ -48,8 +66,10 @@ class Ticket:
         self.outcome: Outcome | None = None
         self.fault: Fault | None = None
         self.abandoned = False
+        self.expected_ms = 0.0
+        """What it will take, as far as anybody knows."""
         self.started = 0.0
-        """When a worker got it, in trio's time."""
+        """When its worker turned to it, in trio's time."""
 
     @property
     def wanted(self) -> bool:
@@ -58,16 +78,31 @@ class Ticket:
 
 
 class Slot:
-    """A worker process and the job in its hand."""
+    """A worker process and the jobs in its hand."""
 
     def __init__(self, answer: Answer) -> None:
         self._worker = WorkerProcess()
         self._answer = answer
         self._doze: trio.CancelScope | None = None
-        self.ticket: Ticket | None = None
-        """The job in hand."""
-        self.begun = False
-        """Whether the worker may have seen it; if not, another worker can have it."""
+        self._written = 0
+        self._expected_ms = 0.0
+        self.hand: deque[Ticket] = deque()
+        """The job being worked on, and those lined up behind it."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the worker may have seen the first job; if not, another worker can have it."""
+        return self._written > 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a job may be taken now."""
+        if not self.hand:
+            return True
+        if len(self.hand) >= MAX_IN_HAND or self._written < len(self.hand):
+            return False
+        elapsed_ms = (trio.current_time() - self.hand[0].started) * 1000
+        return elapsed_ms + self._expected_ms <= MAX_WAIT_MS
 
     async def start(self) -> bytes:
         """Start a process and return its engine's id. Raises `Fault`."""
@@ -82,38 +117,45 @@ class Slot:
         return ready.engine_id
 
     async def end(self) -> None:
-        """Kill the process, if there is one."""
+        """Kill the process, if there is one; what is in hand is for the next one."""
+        self._written = 0
         await self._worker.kill()
 
-    def hand_over(self, ticket: Ticket) -> None:
-        """Give an idle worker a job, and wake the task if the worker did not take it at once."""
-        assert self._doze is not None
-        self._take(ticket)
+    def take(self, ticket: Ticket) -> None:
+        """Take a job in hand; give it to the worker at once if that can be done without waiting."""
+        is_next = self._written == len(self.hand)
+        self.hand.append(ticket)
+        self._expected_ms += ticket.expected_ms
+        if is_next and self._write(ticket.job):
+            self._written += 1
+        if len(self.hand) == 1:
+            self._begin()
+
+    def put_down(self) -> Ticket:
+        """Take the first job out of the slot's hand."""
+        ticket = self.hand.popleft()
+        self._written = max(self._written - 1, 0)
+        self._expected_ms -= ticket.expected_ms
+        if self.hand:
+            self._begin()
+        return ticket
+
+    def _write(self, job: EvaluationJob) -> bool:
         try:
-            self.begun = self._worker.write_at_once(wire.frame(wire.Run(job=ticket.job)))
+            return self._worker.write_at_once(wire.frame(wire.Run(job=job)))
         except ValueError:
-            self.begun = False  # `work` says so
+            return False  # `work` says so
+
+    def _begin(self) -> None:
+        """Let the first job's time run; wake a dozing task if the worker has still to get it."""
+        ticket = self.hand[0]
+        ticket.started = trio.current_time()
+        if self._doze is None:
+            return
         if self.begun:
             self._doze.deadline = ticket.started + _limit_s(ticket.job)
         else:
             self._doze.cancel()
-
-    def hold(self, ticket: Ticket) -> None:
-        """Take a job that `work` will give to the worker."""
-        self._take(ticket)
-        self.begun = False
-
-    def _take(self, ticket: Ticket) -> None:
-        assert self.ticket is None
-        self.ticket = ticket
-        ticket.started = trio.current_time()
-
-    def put_down(self) -> Ticket:
-        """Take the job out of the slot's hand."""
-        ticket, self.ticket = self.ticket, None
-        assert ticket is not None
-        self.begun = False
-        return ticket
 
     async def doze(self) -> None:
         """Wait until there is a job in hand. Raises `WorkerLost` when the worker is gone."""
@@ -123,48 +165,46 @@ class Slot:
         self._doze = None
         if expired:
             raise WorkerLost("no answer before the deadline", FaultReason.DEADLINE)
-        if self.ticket is None:
+        if not self.hand:
             raise WorkerLost("the worker ended while it was idle")
 
     async def work(self) -> Outcome | Fault:
-        """Bring the job in hand to its end. Raises `WorkerLost`."""
-        assert self.ticket is not None
-        job = self.ticket.job
-        limit_s = _limit_s(job)
-        reply: wire.Reply | None
-        if self.begun:
-            reply = self._worker.receive_at_once()
-            if reply is None:
-                reply = await self._worker.ask(b"", limit_s)
-        else:
-            try:
-                request = wire.frame(wire.Run(job=job))
-            except ValueError as error:
-                return Fault(FaultReason.BAD_JOB, str(error))
-            if not self._worker.alive:  # it died idle: no reason to spoil this job
-                raise WorkerLost("the worker ended while it was idle")
-            self.begun = True
-            reply = await self._worker.ask(request, limit_s)
+        """Bring the first job in hand to its end. Raises `WorkerLost`."""
+        job = self.hand[0].job
+        try:
+            reply = await self._first_reply(job)
+        except ValueError as error:
+            return Fault(FaultReason.BAD_JOB, str(error))
         for _ in range(MAX_QUESTIONS):
             if isinstance(reply, wire.Compiled):
-                reply = await self._worker.ask(b"", limit_s)
+                reply = await self._worker.ask(b"", _limit_s(job))
             elif isinstance(reply, wire.Need | wire.NeedBlob):
                 try:
                     answer = await self._answer(reply)
                 except Fault as fault:
                     # the worker waits: tell it there is none, and the caller why
                     nothing = wire.Module if isinstance(reply, wire.Need) else wire.Blob
-                    await self._worker.ask(wire.frame(nothing(body=None)), limit_s)
+                    await self._worker.ask(wire.frame(nothing(body=None)), _limit_s(job))
                     return fault
-                self.ticket.started = trio.current_time()
+                self.hand[0].started = trio.current_time()
                 reply = await self._worker.ask(answer, COMPILE_LIMIT_S)
             else:
                 break
         if isinstance(reply, wire.Done) and reply.job_id == job.job_id:
-            return wire.outcome_of(reply)
+            return reply.outcome
         if isinstance(reply, wire.Failed) and reply.job_id == job.job_id:
             return Fault(reply.reason, reply.detail)
         raise WorkerLost(f"{type(reply).__name__} out of turn")
+
+    async def _first_reply(self, job: EvaluationJob) -> wire.Reply:
+        """Return what the worker says first about a job; `ValueError` if it cannot be written."""
+        if self.begun:
+            return self._worker.receive_at_once() or await self._worker.ask(b"", _limit_s(job))
+        request = wire.frame(wire.Run(job=job))
+        if not self._worker.alive:  # it died idle: no reason to spoil this job
+            raise WorkerLost("the worker ended while it was idle")
+        self._written = 1
+        return await self._worker.ask(request, _limit_s(job))
 
 
 def _limit_s(job: EvaluationJob) -> float:

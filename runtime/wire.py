@@ -6,23 +6,18 @@ Rules:
 2. The worker speaks first: `Ready`. Then each `Run` is answered by one `Done` or `Failed`; in
    between the worker may ask for the module by `Need`, gets a `Load` (or a `Module`, which it
    compiles itself), for data by `NeedBlob`, gets a `Blob`, and says `Compiled` when it is about to
-   run what it asked for. One job at a time.
+   run what it asked for. Jobs may be lined up in the pipe, also before such an answer; they are
+   worked off one at a time, in their order.
 3. Outcome and job are checked on arrival like anything else that travels.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from msgspec import Meta
-
 from protocol.codec import U64, Digest, Record, decode, encode
-from protocol.records.challenge import MAX_SCORE
-from protocol.records.challenge_storage import Writes
 from runtime.artifact import MAX_ARTIFACT_BYTES, Artifact
 from runtime.errors import FaultReason
 from runtime.job import EvaluationJob
-from runtime.outcome import Outcome, OutcomeClass
+from runtime.outcome import Outcome
 
 MAX_FRAME_BYTES = MAX_ARTIFACT_BYTES + 4096
 MAX_REPLY_BYTES = 32 * 1024 * 1024
@@ -81,16 +76,7 @@ class Done(Record, tag="done"):
     """The outcome of the job in hand."""
 
     job_id: U64
-    outcome_class: OutcomeClass
-    output: bytes
-    score: Annotated[int, Meta(ge=0, le=MAX_SCORE)]
-    valid: bool
-    message: str
-    fuel_used: U64
-    verdict_hash: Digest
-    log: tuple[str, ...]
-    writes: Writes
-    host_calls: tuple[tuple[str, U64], ...]
+    outcome: Outcome
 
 
 class Failed(Record, tag="failed"):
@@ -131,36 +117,3 @@ def read_reply(payload: bytes) -> Reply:
     """Decode what the worker sent. Raises `protocol.errors.DecodeError`."""
     reply: Reply = decode(Reply, payload, limit_bytes=MAX_FRAME_BYTES)
     return reply
-
-
-def done(job_id: int, outcome: Outcome) -> Done:
-    """Return an outcome as a record."""
-    return Done(
-        job_id=job_id,
-        outcome_class=outcome.outcome_class,
-        output=outcome.output,
-        score=outcome.score,
-        valid=outcome.valid,
-        message=outcome.message,
-        fuel_used=outcome.fuel_used,
-        verdict_hash=outcome.verdict_hash,
-        log=outcome.log,
-        writes=outcome.writes,
-        host_calls=outcome.host_calls,
-    )
-
-
-def outcome_of(reply: Done) -> Outcome:
-    """Return the outcome in a record."""
-    return Outcome(
-        outcome_class=reply.outcome_class,
-        output=reply.output,
-        score=reply.score,
-        valid=reply.valid,
-        message=reply.message,
-        fuel_used=reply.fuel_used,
-        verdict_hash=reply.verdict_hash,
-        log=reply.log,
-        writes=reply.writes,
-        host_calls=reply.host_calls,
-    )

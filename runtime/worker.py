@@ -12,10 +12,13 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import resource
 import signal
 import sys
+from collections import deque
 from typing import BinaryIO
 
 from protocol.errors import DecodeError
@@ -25,6 +28,8 @@ from runtime.evaluator import Evaluator
 from runtime.job import EvaluationJob
 
 EXIT_UNRAISABLE = 70
+GARBAGE_OBJECTS = 20_000
+"""New objects between two searches for cycles; an evaluation leaves a few dozen."""
 
 
 class Connection:
@@ -33,9 +38,19 @@ class Connection:
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self._source = source
         self._sink = sink
+        self._lined_up: deque[wire.Run] = deque()
 
     def receive(self) -> wire.Request | None:
         """Return the next request, None at the end of input."""
+        return self._lined_up.popleft() if self._lined_up else self._read()
+
+    def answer(self) -> wire.Request | None:
+        """Return the answer to a question of ours; jobs lined up before it wait their turn."""
+        while isinstance(found := self._read(), wire.Run):
+            self._lined_up.append(found)
+        return found
+
+    def _read(self) -> wire.Request | None:
         prefix = self._source.read(wire.LENGTH_BYTES)
         if len(prefix) < wire.LENGTH_BYTES:
             return None
@@ -67,7 +82,7 @@ def _answer(connection: Connection, sandbox: Evaluator, job: EvaluationJob) -> w
             _fetch(connection, sandbox, job.module_hash)
         for digest in sandbox.missing_blobs(job):
             _fetch_blob(connection, sandbox, digest)
-        return wire.done(job.job_id, sandbox.evaluate(job))
+        return wire.Done(job_id=job.job_id, outcome=sandbox.evaluate(job))
     except Fault as fault:
         detail = fault.detail[: wire.MAX_DETAIL_CHARS]
         return wire.Failed(job_id=job.job_id, reason=fault.reason, detail=detail)
@@ -75,7 +90,7 @@ def _answer(connection: Connection, sandbox: Evaluator, job: EvaluationJob) -> w
 
 def _fetch(connection: Connection, sandbox: Evaluator, module_hash: bytes) -> None:
     connection.send(wire.Need(module_hash=module_hash))
-    answer = connection.receive()
+    answer = connection.answer()
     if answer is None:
         raise EOFError("the pool went away instead of sending a module")
     if isinstance(answer, wire.Run | wire.Blob):
@@ -94,7 +109,7 @@ def _fetch(connection: Connection, sandbox: Evaluator, module_hash: bytes) -> No
 
 def _fetch_blob(connection: Connection, sandbox: Evaluator, digest: bytes) -> None:
     connection.send(wire.NeedBlob(digest=digest))
-    answer = connection.receive()
+    answer = connection.answer()
     if answer is None:
         raise EOFError("the pool went away instead of sending a blob")
     if not isinstance(answer, wire.Blob):
@@ -113,6 +128,14 @@ def _take_pipes() -> Connection:
     return Connection(source, sink)
 
 
+def _work_in_the_background() -> None:
+    """Never preempt the node that has just given us a job, and look for garbage seldom."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
+
+
 def _end(unraisable: sys.UnraisableHookArgs) -> None:
     sys.__unraisablehook__(unraisable)
     os._exit(EXIT_UNRAISABLE)
@@ -124,6 +147,7 @@ def main() -> int:
     # a core would hold submissions
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.unraisablehook = _end
+    _work_in_the_background()
     connection = _take_pipes()
     try:
         with Evaluator() as sandbox:

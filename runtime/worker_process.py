@@ -1,9 +1,9 @@
 """One worker process as the pool sees it: start, ask, kill.
 
 Rules:
-1. One task reads. Another may write a small job to an idle worker (`write_at_once`). After any
-   exception from `ask` or `receive`, cancellation included, the pipe may hold half a frame: the
-   only thing left to do is `kill`.
+1. One task reads, and writes what may take a while. Another may write a small job in between
+   (`write_at_once`), never into the middle of a frame. After any exception from `ask` or `receive`,
+   cancellation included, the pipe may hold half a frame: the only thing left to do is `kill`.
 2. `kill` always reaps the process, also inside a cancelled scope.
 3. The environment is made here, not inherited: a worker sees no secret of the node's.
 """
@@ -38,6 +38,9 @@ class WorkerProcess:
     def __init__(self) -> None:
         self._process: trio.Process | None = None
         self._buffer = bytearray()
+        self._writing = False
+        self._input = self._output = -1
+        """The descriptors of its pipes while it runs."""
 
     @property
     def alive(self) -> bool:
@@ -54,6 +57,7 @@ class WorkerProcess:
         self._process = await trio.lowlevel.open_process(
             list(COMMAND), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=children.environment()
         )
+        self._input, self._output = map(_descriptor, (self._process.stdin, self._process.stdout))
 
     async def ask(self, request: bytes, limit_s: float) -> wire.Reply:
         """Write a frame (or nothing) and return the next reply.
@@ -70,17 +74,17 @@ class WorkerProcess:
 
     def write_at_once(self, data: bytes) -> bool:
         """Write a small frame whole and without waiting, or nothing of it; return whether."""
-        if len(data) > select.PIPE_BUF:
+        if self._writing or len(data) > select.PIPE_BUF:
             return False
         try:
-            return os.write(self._descriptor(0), data) == len(data)
+            return os.write(self._input, data) == len(data)
         except (BlockingIOError, BrokenPipeError):
             return False
 
     async def readable(self) -> None:
         """Wait until the worker said something, or ended."""
         if not self._buffer:
-            await trio.lowlevel.wait_readable(self._descriptor(1))
+            await trio.lowlevel.wait_readable(self._output)
 
     async def receive(self) -> wire.Reply:
         """Return the next reply.
@@ -123,6 +127,7 @@ class WorkerProcess:
         """End the process, if it runs, and reap it."""
         process, self._process = self._process, None
         self._buffer.clear()
+        self._writing = False
         if process is None:
             return
         with trio.CancelScope(shield=True):
@@ -135,32 +140,32 @@ class WorkerProcess:
     async def _write(self, data: bytes) -> None:
         # straight to the descriptor (trio made it non-blocking): a stream's send_all and
         # receive_some each add a turn of the event loop, half the cost of a small job
-        descriptor = self._descriptor(0)
         view = memoryview(data)
+        self._writing = True
         while view:
             try:
-                view = view[os.write(descriptor, view) :]
+                view = view[os.write(self._input, view) :]
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(descriptor)
+                await trio.lowlevel.wait_writable(self._input)
             except BrokenPipeError as error:
                 raise WorkerLost("the worker died") from error
+        self._writing = False
 
     async def _read(self) -> bytes:
         while True:
-            await trio.lowlevel.wait_readable(self._descriptor(1))
+            await trio.lowlevel.wait_readable(self._output)
             try:
                 return self._read_at_once()
             except BlockingIOError:
                 continue
 
     def _read_at_once(self) -> bytes:
-        data = os.read(self._descriptor(1), READ_BYTES)
+        data = os.read(self._output, READ_BYTES)
         if not data:
             raise WorkerLost("the worker died")
         return data
 
-    def _descriptor(self, number: int) -> int:
-        assert self._process is not None
-        stream = (self._process.stdin, self._process.stdout)[number]
-        assert isinstance(stream, trio.lowlevel.FdStream)
-        return stream.fileno()
+
+def _descriptor(stream: object) -> int:
+    assert isinstance(stream, trio.lowlevel.FdStream)
+    return stream.fileno()

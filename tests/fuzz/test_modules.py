@@ -94,10 +94,7 @@ class TestTheJudge:
 
         def burning(sandbox: Sandbox, job: object) -> Outcome:
             outcome = evaluate(sandbox, job)  # type: ignore[arg-type]
-            return Outcome(
-                **{name: getattr(outcome, name) for name in Outcome.__slots__}
-                | {"fuel_used": next(fuel)}
-            )
+            return msgspec.structs.replace(outcome, fuel_used=next(fuel))
 
         monkeypatch.setattr(Sandbox, "evaluate", burning)
         with pytest.raises(FindingError, match="two runs, two ends"):

@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 from runtime.fair_queue import FIRST_COST_MS, MAX_KNOWN_COSTS, Claim, FairQueue
 
+HERE = "a worker"
+
 
 def served(queue: FairQueue[str], count: int, costs: dict[str, float]) -> list[str]:
     """Pop and finish one after the other."""
     found = []
     for _ in range(count):
-        taken = queue.pop()
+        taken = queue.pop(HERE)
         assert taken is not None
         item, challenge = taken
-        queue.finish(challenge, costs.get(challenge, 1.0))
+        queue.finish(challenge, HERE, costs.get(challenge, 1.0))
         found.append(item)
     return found
 
@@ -28,7 +30,7 @@ def test_one_challenge_keeps_the_order_of_a_miners_jobs() -> None:
     for number in range(5):
         queue.push(f"{number}", Claim("a", b"miner"))
     assert served(queue, 5, {}) == ["0", "1", "2", "3", "4"]
-    assert queue.pop() is None
+    assert queue.pop(HERE) is None
     assert (len(queue), queue.waiting, queue.running) == (0, {}, {})
 
 
@@ -76,12 +78,24 @@ def test_a_challenge_at_its_cap_leaves_the_place_to_others() -> None:
     for number in range(4):
         queue.push(f"a{number}", Claim("a"))
     queue.push("b", Claim("b"))
-    taken = [queue.pop() for _ in range(3)]
-    assert sorted(one[0] for one in taken if one) == ["a0", "a1", "b"]
-    assert queue.pop() is None
+    taken = [queue.pop(place) for place in range(3)]
+    assert [one[0] for one in taken if one] == ["a0", "b", "a1"]
+    assert queue.pop(3) is None
     assert (queue.running, queue.waiting) == ({"a": 2, "b": 1}, {"a": 2})
-    queue.finish("a", 1.0)
-    assert queue.pop() == ("a2", "a")
+    queue.finish("a", 0, 1.0)
+    assert queue.pop(3) == ("a2", "a")
+
+
+def test_a_place_may_have_several_jobs_of_a_challenge_at_its_cap() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    for number in range(4):
+        queue.push(f"{number}", Claim("a"))
+    assert [queue.pop(HERE), queue.pop(HERE)] == [("0", "a"), ("1", "a")]
+    assert queue.pop("elsewhere") is None
+    queue.finish("a", HERE, 1.0)
+    assert (queue.pop("elsewhere"), queue.running) == (None, {"a": 1})
+    queue.finish("a", HERE, 1.0)
+    assert queue.pop("elsewhere") == ("2", "a")
 
 
 def test_a_cap_below_one_is_refused() -> None:
@@ -94,7 +108,7 @@ def test_draining_empties_it() -> None:
     for name in ("a", "b"):
         queue.push(name, Claim(name, urgency=ord(name)))
     assert sorted(queue.drain()) == ["a", "b"]
-    assert (len(queue), queue.pop()) == (0, None)
+    assert (len(queue), queue.pop(HERE)) == (0, None)
 
 
 def test_a_job_of_a_minute_is_found_without_walking_a_minute() -> None:
@@ -112,8 +126,8 @@ def test_expected_costs_are_bounded_in_number() -> None:
     queue: FairQueue[int] = FairQueue(1)
     for number in range(MAX_KNOWN_COSTS + 10):
         queue.push(number, Claim(str(number)))
-        assert queue.pop() is not None
-        queue.finish(str(number), 1.0)
+        assert queue.pop(HERE) is not None
+        queue.finish(str(number), HERE, 1.0)
     assert len(queue._costs) == MAX_KNOWN_COSTS
 
 
@@ -128,14 +142,14 @@ claims = st.builds(
 
 @given(
     cap=st.integers(1, 3),
-    steps=st.lists(st.one_of(claims, st.sampled_from(["pop", "finish"])), max_size=60),
+    steps=st.lists(st.one_of(claims, st.integers(0, 3), st.just("finish")), max_size=60),
     costs=st.lists(st.floats(0, 1e6), min_size=60, max_size=60),
 )
 def test_nothing_is_lost_twice_served_or_beyond_the_cap(
-    cap: int, steps: list[Claim | str], costs: list[float]
+    cap: int, steps: list[Claim | int | str], costs: list[float]
 ) -> None:
     queue: FairQueue[int] = FairQueue(cap)
-    running: list[tuple[int, str]] = []
+    running: list[tuple[int, str, int]] = []
     seen: set[int] = set()
     pushed = 0
     for step, cost in zip(steps, costs, strict=False):
@@ -143,18 +157,18 @@ def test_nothing_is_lost_twice_served_or_beyond_the_cap(
             queue.push(pushed, step)
             pushed += 1
         elif step == "finish" and running:
-            queue.finish(running.pop()[1], cost)
-        elif step == "pop" and (taken := queue.pop()) is not None:
-            running.append(taken)
+            queue.finish(*running.pop()[1:], cost)
+        elif isinstance(step, int) and (taken := queue.pop(step)) is not None:
+            running.append((*taken, step))
             assert taken[0] not in seen
             seen.add(taken[0])
-        counts = Counter(name for _, name in running)
+        counts = Counter(name for name, _ in {one[1:] for one in running})
         assert queue.running == dict(counts)
         assert max(counts.values(), default=0) <= cap
         assert len(queue) == pushed - len(seen) == sum(queue.waiting.values())
-    for _, name in running:
-        queue.finish(name)
-    while (taken := queue.pop()) is not None:
-        queue.finish(taken[1])
+    for _, name, place in running:
+        queue.finish(name, place)
+    while (taken := queue.pop(HERE)) is not None:
+        queue.finish(taken[1], HERE)
         seen.add(taken[0])
     assert seen == set(range(pushed))

@@ -226,8 +226,18 @@ async def test_data_and_writes_travel_through_a_worker(sandbox: Sandbox) -> None
 def test_frames_hold_the_largest_writes() -> None:
     storage = GuestStorage(MAX_WRITTEN_BYTES)
     storage.put(b"one", bytes(MAX_VALUE_BYTES))
-    outcome = Outcome(OutcomeClass.OK, b"", 0, True, "", 0, bytes(32), (), storage.writes())
-    frame = wire.frame(wire.done(1, outcome))
+    outcome = Outcome(
+        outcome_class=OutcomeClass.OK,
+        output=b"",
+        score=0,
+        valid=True,
+        message="",
+        fuel_used=0,
+        verdict_hash=bytes(32),
+        log=(),
+        writes=storage.writes(),
+    )
+    frame = wire.frame(wire.Done(job_id=1, outcome=outcome))
     reply = wire.read_reply(frame[wire.LENGTH_BYTES :])
     assert isinstance(reply, wire.Done)
-    assert wire.outcome_of(reply) == outcome
+    assert reply.outcome == outcome

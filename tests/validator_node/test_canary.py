@@ -296,7 +296,16 @@ class Faulty:
         self.asked_at.append(trio.current_time())
         if trio.current_time() < self.good_at:
             raise Fault(self.reason, "on demand")
-        return Outcome(OutcomeClass.OK, ANSWER, 700_000, True, "ok", 1, sha256(b"verdict"), ())
+        return Outcome(
+            outcome_class=OutcomeClass.OK,
+            output=ANSWER,
+            score=700_000,
+            valid=True,
+            message="ok",
+            fuel_used=1,
+            verdict_hash=sha256(b"verdict"),
+            log=(),
+        )
 
     async def check(self, folder: Path) -> float:
         """Run the check at a start with this pool; return how long it took."""

@@ -1,0 +1,146 @@
+"""Jobs lined up behind one another: same outcomes, and only the one being worked on can be lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import trio
+
+from protocol.codec import sha256
+from runtime.errors import Fault
+from runtime.job import EvaluationJob
+from runtime.outcome import OutcomeClass
+from runtime.pool import WorkerPool, open_pool
+from runtime.sandbox import Sandbox
+from runtime.slot import MAX_IN_HAND, MAX_WAIT_MS
+from tests.runtime.modules import job_for, module, output
+from tests.runtime.test_pool import MODULES, children, endless_job, good_job, until
+
+UNSEEN = [module(data=output(score=number)) for number in range(3)]
+JOBS = 12
+
+
+@asynccontextmanager
+async def stopped_worker() -> AsyncIterator[tuple[WorkerPool, int]]:
+    """Open a pool that knows how short its jobs are; its one worker stands still."""
+    modules = MODULES | {sha256(code): code for code in UNSEEN}
+    async with open_pool(1, module_source=modules.get) as pool:
+        for _ in range(30):
+            await pool.evaluate(good_job)
+        assert pool._queue.cost_ms(good_job.challenge_id) < MAX_WAIT_MS
+        (pid,) = children()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield pool, pid
+        finally:
+            if pid in children():
+                os.kill(pid, signal.SIGCONT)
+
+
+async def ask(pool: WorkerPool, job: EvaluationJob, endings: Counter[str]) -> None:
+    try:
+        endings[(await pool.evaluate(job)).outcome_class] += 1
+    except Fault as fault:
+        endings[fault.reason] += 1
+
+
+def in_hand(pool: WorkerPool) -> int:
+    return sum(len(slot.hand) for slot in pool._slots)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_lost_worker_spoils_the_first_job_only(ending: signal.Signals) -> None:
+    endings: Counter[str] = Counter()
+    async with stopped_worker() as (pool, pid), trio.open_nursery() as nursery:
+        for _ in range(JOBS):
+            nursery.start_soon(ask, pool, good_job, endings)
+        await until(lambda: in_hand(pool) + pool.queued == JOBS)
+        assert 1 <= in_hand(pool) <= MAX_IN_HAND
+        assert pool.stats().running == {good_job.challenge_id: 1}
+        os.kill(pid, ending)
+        os.kill(pid, signal.SIGCONT)
+    assert endings == {"worker_lost": 1, OutcomeClass.OK: JOBS - 1}
+    assert pool.replaced == 1
+
+
+@pytest.mark.trio
+async def test_jobs_lined_up_before_the_answer_to_a_question_wait_their_turn(
+    sandbox: Sandbox,
+) -> None:
+    jobs = [good_job, *(job_for(sha256(code)) for code in UNSEEN)] * 2
+    found = {}
+
+    async def run(number: int) -> None:
+        found[number] = await pool.evaluate(jobs[number])
+
+    async with stopped_worker() as (pool, pid), trio.open_nursery() as nursery:
+        for number in range(len(jobs)):
+            nursery.start_soon(run, number)
+        await until(lambda: in_hand(pool) + pool.queued == len(jobs))
+        os.kill(pid, signal.SIGCONT)
+    for code in UNSEEN:
+        sandbox.load(code)
+    sandbox.load(MODULES[good_job.module_hash])
+    assert [found[number] for number in range(len(jobs))] == [sandbox.evaluate(j) for j in jobs]
+
+
+@pytest.mark.trio
+async def test_nothing_is_lined_up_behind_a_long_job() -> None:
+    long = msgspec.structs.replace(endless_job, deadline_ms=1_000)
+    async with open_pool(1, module_source=MODULES.get) as pool:
+        for _ in range(30):
+            await pool.evaluate(good_job)
+        async with trio.open_nursery() as nursery:
+            endings: Counter[str] = Counter()
+            nursery.start_soon(ask, pool, long, endings)
+            await until(lambda: pool.busy == 1)
+            await trio.sleep(2 * MAX_WAIT_MS / 1000)
+            for _ in range(3):
+                nursery.start_soon(ask, pool, good_job, endings)
+            await until(lambda: pool.queued == 3)
+            assert in_hand(pool) == 1
+        assert endings == {"deadline": 1, OutcomeClass.OK: 3}
+        assert pool._queue.cost_ms(good_job.challenge_id) > MAX_WAIT_MS
+
+
+@pytest.mark.trio
+async def test_an_idle_worker_goes_before_a_line() -> None:
+    async with open_pool(2, module_source=MODULES.get) as pool:
+        await until(lambda: pool.alive == 2)
+        for _ in range(30):
+            await pool.evaluate(good_job)
+        for pid in children():
+            os.kill(pid, signal.SIGSTOP)
+        endings: Counter[str] = Counter()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, pool, good_job, endings)
+            nursery.start_soon(ask, pool, good_job, endings)
+            await until(lambda: in_hand(pool) == 2)
+            assert [len(slot.hand) for slot in pool._slots] == [1, 1]
+            for pid in children():
+                os.kill(pid, signal.SIGCONT)
+        assert endings == {OutcomeClass.OK: 2}
+
+
+@pytest.mark.trio
+async def test_cancelled_jobs_in_line_disturb_nobody() -> None:
+    endings: Counter[str] = Counter()
+    async with stopped_worker() as (pool, pid), trio.open_nursery() as nursery:
+        async with trio.open_nursery() as doomed:
+            for _ in range(3):
+                doomed.start_soon(ask, pool, good_job, endings)
+            await until(lambda: in_hand(pool) + pool.queued == 3)
+            doomed.cancel_scope.cancel()
+        for _ in range(JOBS):
+            nursery.start_soon(ask, pool, good_job, endings)
+        await until(lambda: in_hand(pool) + pool.queued >= JOBS)
+        os.kill(pid, signal.SIGCONT)
+    assert endings == {OutcomeClass.OK: JOBS}
+    assert pool.replaced == 0
