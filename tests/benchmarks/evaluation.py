@@ -18,14 +18,24 @@ from challenges.compile_python import tool_problem
 from runtime.pool import open_pool
 from tests.benchmarks.evaluation_pools import print_starts, print_two_against_one, source
 from tests.benchmarks.evaluation_subjects import SUBMISSION, Subject, components, subjects
-from tests.benchmarks.evaluation_ways import V8, InProcess, Public, Raw, timed_in_pool
+from tests.benchmarks.evaluation_ways import (
+    IN_LINE,
+    V8,
+    InProcess,
+    Public,
+    Raw,
+    timed_in_line,
+    timed_in_pool,
+)
 from tests.benchmarks.options import Options
 from tests.benchmarks.tables import machine, print_table, ratio, show
 
 TURNS = 6
-SANDBOX, WORKER = "in process", "worker"
-TARGETS_US = {SANDBOX: 100, WORKER: 150}
-"""For a submission of 1 KiB."""
+SANDBOX, WORKER, LINE = "in process", "worker, one at a time", f"worker, {IN_LINE} asked for"
+TARGETS_US = {SANDBOX: 100, LINE: 150}
+"""For a submission of 1 KiB. What an evaluation costs through a worker shows when there is always
+one to do; one at a time, most of the time goes to putting two processes to sleep and waking them.
+"""
 COLUMNS = (
     "one evaluation",
     "median us",
@@ -86,7 +96,7 @@ def target(subject: Subject, way: str) -> str:
 async def take_turns(subject: Subject, seconds: float) -> Took:
     """Return the durations of each way. Ends the benchmark if one gives another output."""
     ways: dict[str, Way] = {SANDBOX: InProcess(subject)}
-    took: Took = {SANDBOX: [], WORKER: []}
+    took: Took = {SANDBOX: [], WORKER: [], LINE: []}
     part = seconds / TURNS / 2
     try:
         if subject.elsewhere:
@@ -105,6 +115,7 @@ async def take_turns(subject: Subject, seconds: float) -> Took:
                 for name, way in ways.items():
                     took.setdefault(name, []).extend(way.measure(part))
                 took[WORKER] += await timed_in_pool(part, pool, subject)
+                took[LINE] += await timed_in_line(part, pool, subject)
     finally:
         for way in ways.values():
             way.close()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import trio
 import wasmtime
 
 from challenges.bench_host import UnmeteredHost
@@ -26,6 +27,8 @@ from tests.benchmarks.evaluation_subjects import Subject
 
 SCRIPT = Path(__file__).with_name("evaluation_v8.mjs")
 V8_ANSWERS_S = 60.0
+IN_LINE = 6
+SLICE_S = 0.05
 
 
 def timed(seconds: float, work: Callable[[], object]) -> list[int]:
@@ -50,6 +53,33 @@ async def timed_in_pool(seconds: float, pool: WorkerPool, subject: Subject) -> l
         then, now = now, time.perf_counter_ns()
         took.append(now - then)
     return took
+
+
+async def timed_in_line(seconds: float, pool: WorkerPool, subject: Subject) -> list[int]:
+    """Return what each evaluation took on average while `IN_LINE` were always asked for."""
+    took: list[int] = []
+    while seconds > 0 or not took:
+        began = time.perf_counter_ns()
+        done = await _burst(pool, subject, began + int(SLICE_S * 1e9))
+        span = time.perf_counter_ns() - began
+        took.append(span // done)
+        seconds -= span / 1e9
+    return took
+
+
+async def _burst(pool: WorkerPool, subject: Subject, end: int) -> int:
+    done = 0
+
+    async def client() -> None:
+        nonlocal done
+        while time.perf_counter_ns() < end or not done:
+            await pool.evaluate(subject.job)
+            done += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(IN_LINE):
+            nursery.start_soon(client)
+    return done
 
 
 class InProcess:
