@@ -106,6 +106,8 @@ class FairQueue(Generic[T]):
 
         Whoever takes an item calls `finish` when it is done.
         """
+        if not self._size:
+            return None
         for urgency in sorted(self._classes, reverse=True):
             flows = self._classes[urgency]
             challenge = self._next(flows, place)

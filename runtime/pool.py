@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from runtime.errors import Fault, FaultReason
 from runtime.fair_queue import Claim, FairQueue
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome, OutcomeClass
-from runtime.slot import Slot, Ticket
+from runtime.slot import MAX_IN_HAND, Slot, Ticket
 from runtime.worker_process import WorkerLost
 
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0)
@@ -253,7 +254,9 @@ class WorkerPool:
 
     async def _serve(self, slot: Slot) -> None:
         """Work off jobs until the worker is lost. Raises `WorkerLost`."""
-        while True:
+        for turn in itertools.count(1):
+            if turn % MAX_IN_HAND == 0:  # answers may be in the pipe already: let others run, too
+                await trio.lowlevel.checkpoint()
             self._fill(slot)
             if not slot.hand:
                 self._idle.append(slot)
@@ -266,8 +269,7 @@ class WorkerPool:
 
     def _release(self, slot: Slot, result: Outcome | Fault) -> None:
         """Take the first job out of a slot's hand and tell its caller."""
-        ticket = slot.put_down()
-        took_s = trio.current_time() - ticket.started
+        ticket, took_s = slot.put_down()
         self.busy_s += took_s
         told = isinstance(result, Outcome) or result.reason is FaultReason.DEADLINE
         self._queue.finish(ticket.challenge, slot, took_s * 1000 if told else None)

@@ -129,16 +129,19 @@ class Slot:
         if is_next and self._write(ticket.job):
             self._written += 1
         if len(self.hand) == 1:
-            self._begin()
+            self._begin(trio.current_time())
 
-    def put_down(self) -> Ticket:
-        """Take the first job out of the slot's hand."""
+    def put_down(self) -> tuple[Ticket, float]:
+        """Take the first job out of the slot's hand; return it and how long it took, in s."""
         ticket = self.hand.popleft()
+        now = trio.current_time()
         self._written = max(self._written - 1, 0)
         self._expected_ms -= ticket.expected_ms
         if self.hand:
-            self._begin()
-        return ticket
+            self._begin(now)
+        else:
+            self._expected_ms = 0.0  # the sum of floats need not be 0
+        return ticket, now - ticket.started
 
     def _write(self, job: EvaluationJob) -> bool:
         try:
@@ -146,14 +149,14 @@ class Slot:
         except ValueError:
             return False  # `work` says so
 
-    def _begin(self) -> None:
+    def _begin(self, now: float) -> None:
         """Let the first job's time run; wake a dozing task if the worker has still to get it."""
         ticket = self.hand[0]
-        ticket.started = trio.current_time()
+        ticket.started = now
         if self._doze is None:
             return
         if self.begun:
-            self._doze.deadline = ticket.started + _limit_s(ticket.job)
+            self._doze.deadline = now + _limit_s(ticket.job)
         else:
             self._doze.cancel()
 
@@ -204,6 +207,7 @@ class Slot:
         if not self._worker.alive:  # it died idle: no reason to spoil this job
             raise WorkerLost("the worker ended while it was idle")
         self._written = 1
+        self.hand[0].started = trio.current_time()
         return await self._worker.ask(request, _limit_s(job))
 
 

@@ -99,7 +99,7 @@ def frame(message: Request | Reply) -> bytes:
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
-def frame_size(prefix: bytes, limit_bytes: int = MAX_FRAME_BYTES) -> int:
+def frame_size(prefix: bytes | bytearray, limit_bytes: int = MAX_FRAME_BYTES) -> int:
     """Return the payload's length. Raises `ValueError` beyond the limit."""
     size = int.from_bytes(prefix, "big")
     if size > limit_bytes:

@@ -114,9 +114,7 @@ class WorkerProcess:
         buffer = self._buffer
         if len(buffer) < wire.LENGTH_BYTES:
             return None
-        end = wire.LENGTH_BYTES + wire.frame_size(
-            bytes(buffer[: wire.LENGTH_BYTES]), wire.MAX_REPLY_BYTES
-        )
+        end = wire.LENGTH_BYTES + wire.frame_size(buffer[: wire.LENGTH_BYTES], wire.MAX_REPLY_BYTES)
         if len(buffer) < end:
             return None
         payload = bytes(buffer[wire.LENGTH_BYTES : end])
