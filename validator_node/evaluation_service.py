@@ -47,7 +47,8 @@ from validator_node.store import Store
 RETRIES = 3
 RETRY_AFTER_S = 1.0
 CONSUMERS = 256
-"""Evaluations in the pool or waiting for their body, well below the pool's `queue_limit`."""
+"""Evaluations in the pool or waiting for their body: well below the pool's `queue_limit`, and twice
+what one hotkey may have pending by default, so that the pool has somebody else's to choose."""
 FETCHERS = 8
 FLUSH_EVERY_S = 1.0
 

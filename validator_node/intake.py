@@ -202,6 +202,7 @@ class Intake:
         if submission.body_size > MAX_BODY_BYTES:
             raise RefusedError("too_large")
         self._check_room(posted, fresh)
+        self._check_share(submission.hotkey, fresh)
         cost = self._cost(posted)
         if self._budget.level(submission.hotkey) < cost:
             raise RefusedError("rate_limited")
@@ -225,11 +226,6 @@ class Intake:
         fetching = 0 if self.awaited is None else len(self.awaited)
         if len(self._waiting) + fetching + len(fresh) >= self._max_pending:
             raise RefusedError("busy")
-        hotkey = posted.signed.submission.hotkey
-        of_hotkey = sum(other.signed.submission.hotkey == hotkey for other in fresh.values())
-        of_hotkey += self._waiting.of_hotkey(hotkey)
-        if of_hotkey >= WAITING_A_PENDING * self._pending_limit:
-            raise RefusedError("too_many_pending")
         if not posted.travels_by_hash:
             return
         if self.awaited is None:
@@ -237,6 +233,13 @@ class Intake:
         absent = [other for other in (*fresh.values(), posted) if other.travels_by_hash]
         if not self.awaited.has_room_for([other.signed.submission for other in absent]):
             raise RefusedError("busy")
+
+    def _check_share(self, hotkey: bytes, fresh: dict[bytes, PostedSubmission]) -> None:
+        """Keep a hotkey to its part of the queue (rule 6)."""
+        waiting = self._waiting.of_hotkey(hotkey)
+        waiting += sum(other.signed.submission.hotkey == hotkey for other in fresh.values())
+        if waiting >= WAITING_A_PENDING * self._pending_limit:
+            raise RefusedError("too_many_pending")
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         self.refused[reason] += 1

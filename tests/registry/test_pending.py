@@ -14,6 +14,7 @@ from protocol.view import DictView
 from registry import keys
 from registry.pending import count_pending, room, unsettled
 from registry.submissions import Ended, NoOp, admit, expire, state_verdict, why_inadmissible
+from tests.makers import make_verdict
 from tests.registry.support import (
     MAX_PENDING,
     WORLD,
@@ -24,7 +25,6 @@ from tests.registry.support import (
     settle,
     slot,
 )
-from tests.support import make_verdict
 
 MINER = WORLD.miners[0].public_key
 REFUSED = "too_many_pending"
@@ -90,7 +90,8 @@ def test_each_end_makes_room_for_one(how: str) -> None:
         return
     assert room(view, MINER, MAX_PENDING) == 1
     admitted(view, b"new", at=slot(3))
-    assert admit(view, slot(3), WORLD.signed(b"newer")).reason == REFUSED
+    newer = WORLD.signed(b"newer")
+    assert admit(view, slot(3), newer) == NoOp(REFUSED, newer.submission_id)
     check(view)
 
 
