@@ -16,6 +16,7 @@
 | `key/` hotkey | `NodeKey`: the consensus key that votes for it |
 | `bound/` consensus key | `Bound`: whose it is, for ever |
 | `pending/` submission id | `Pending`: admitted, not settled |
+| `pending-of/` hotkey | `PendingOf`: how many of its submissions are pending; absent for none |
 | `deadline/` seq (8) submission id | empty |
 | `result/` submission id | `Result` |
 | `ended/` epoch (8) submission id | the key of its body's `Content` |
@@ -62,6 +63,7 @@ OBSERVED = b"observed/"
 KEY = b"key/"
 BOUND = b"bound/"
 PENDING = b"pending/"
+PENDING_OF = b"pending-of/"
 DEADLINE = b"deadline/"
 RESULT = b"result/"
 CONTENT = b"content/"
@@ -168,6 +170,12 @@ class Pending(Record):
     admitted_seq: U64
     context: EvaluationContext
     stated: tuple[Stated, ...]
+
+
+class PendingOf(Record):
+    """How many submissions of a hotkey are pending, never 0."""
+
+    count: U32
 
 
 class Content(Record):

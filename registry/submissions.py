@@ -15,6 +15,8 @@ Rules (consensus.md 15, 16):
 5. A verdict's writes are part of what a quorum agrees on, and reach the challenge's storage when
    it settles (`registry.challenge_storage`).
 6. What does not apply changes nothing and is returned as a no-op with a reason.
+7. A hotkey has a bounded number of pending submissions (`registry.pending`). An admission beyond
+   it is the no-op `too_many_pending`: it may be asked for again once one of them has ended.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from protocol.view import View
 from registry import challenge_storage, keys, pruning
 from registry.access import challenge as find_challenge
 from registry.access import current_epoch, neuron, read, write
+from registry.pending import find_pending, hold, overdue, release, rewrite, room
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class SlotContext:
     time_ms: int
     epoch: int
     dispute_after: int
+    max_pending_per_hotkey: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,11 @@ Event = Admitted | Ended | NoOp
 
 
 def why_inadmissible(view: View, submission: Submission) -> str | None:
-    """Return why the state would not admit a submission now, or None."""
+    """Return why the state would not admit a submission, or None.
+
+    What is only too early, because the hotkey has too many pending, has no reason here: it is
+    `registry.pending.room` that tells.
+    """
     submission_id = submission.submission_id
     if view.get(keys.PENDING + submission_id) or view.get(keys.RESULT + submission_id):
         return "duplicate"
@@ -100,7 +108,7 @@ def why_inadmissible(view: View, submission: Submission) -> str | None:
 
 
 def admit(view: View, slot: SlotContext, signed: SignedSubmission) -> Event:
-    """Admit a submission (rules 1 and 3)."""
+    """Admit a submission (rules 1, 3 and 7)."""
     submission = signed.submission
     submission_id = submission.submission_id
     reason = why_inadmissible(view, submission)
@@ -108,6 +116,8 @@ def admit(view: View, slot: SlotContext, signed: SignedSubmission) -> Event:
     miner = neuron(view, submission.hotkey)
     if reason is not None or challenge is None or miner is None:
         return NoOp(reason or "unknown", submission_id)
+    if not room(view, submission.hotkey, slot.max_pending_per_hotkey):
+        return NoOp("too_many_pending", submission_id)
     content_key = keys.content_key(submission.challenge_id, submission.body_hash)
     content = read(view, keys.Content, content_key)
     context = EvaluationContext(
@@ -128,8 +138,7 @@ def admit(view: View, slot: SlotContext, signed: SignedSubmission) -> Event:
         return _end(view, slot, submission_id, pending, Copy(original=content.submission_id))
     owned = keys.Content(submission_id=submission_id, hotkey=submission.hotkey, epoch=slot.epoch)
     write(view, content_key, owned)
-    write(view, keys.PENDING + submission_id, pending)
-    view.put(_deadline_key(slot.seq + slot.dispute_after, submission_id), b"")
+    hold(view, submission_id, pending, slot.dispute_after)
     return Admitted(submission_id, submission, challenge, context)
 
 
@@ -137,16 +146,12 @@ def _is_copy(content: keys.Content, submission: Submission, epoch: int) -> bool:
     return content.hotkey != submission.hotkey or content.epoch == epoch
 
 
-def _deadline_key(seq: int, submission_id: bytes) -> bytes:
-    return keys.DEADLINE + keys.u64(seq) + submission_id
-
-
 def state_verdict(
     view: View, voters: Voters, slot: SlotContext, signer: int, verdict: VerdictItem
 ) -> Event | None:
     """Count a validator's verdict; settle or dispute the submission if that ends it (rule 2)."""
     submission_id = verdict.submission_id
-    pending = read(view, keys.Pending, keys.PENDING + submission_id)
+    pending = find_pending(view, submission_id)
     if pending is None:
         known = view.get(keys.RESULT + submission_id) is not None
         return NoOp("already_settled" if known else "not_admitted", submission_id)
@@ -166,7 +171,7 @@ def state_verdict(
             context=pending.context,
             stated=stated,
         )
-        write(view, keys.PENDING + submission_id, replaced)
+        rewrite(view, submission_id, replaced)
         return None
     written = read(view, keys.Written, keys.WRITES + submission_id + agreed_writes)
     ended = _end(view, slot, submission_id, pending, basis)
@@ -225,15 +230,9 @@ def _basis(
 
 def expire(view: View, slot: SlotContext) -> list[Event]:
     """Dispute what has waited `dispute_after` slots (rule 2), and drop stale storage."""
-    due = []
-    for key, _ in view.items(keys.DEADLINE):
-        if key[len(keys.DEADLINE) : len(keys.DEADLINE) + 8] > keys.u64(slot.seq):
-            break
-        due.append(key)
     events: list[Event] = []
-    for key in due:
-        submission_id = key[len(keys.DEADLINE) + 8 :]
-        pending = read(view, keys.Pending, keys.PENDING + submission_id)
+    for submission_id in overdue(view, slot.seq):
+        pending = find_pending(view, submission_id)
         if pending is not None:
             disputed = Disputed(reason="timeout")
             events.append(_end(view, slot, submission_id, pending, disputed))
@@ -260,10 +259,9 @@ def _end(
         settled_seq=slot.seq,
         basis=basis,
     )
-    view.delete(keys.PENDING + submission_id)
+    release(view, submission_id, pending, slot.dispute_after)
     for row, _ in list(view.items(keys.WRITES + submission_id)):
         view.delete(row)
-    view.delete(_deadline_key(pending.admitted_seq + slot.dispute_after, submission_id))
     write(view, keys.RESULT + submission_id, result)
     body = keys.content_key(submission.challenge_id, submission.body_hash)
     pruning.remember(view, slot.epoch, submission_id, body)
@@ -291,9 +289,3 @@ def best_scores(view: View, epoch: int) -> dict[str, dict[bytes, keys.Best]]:
         challenge_id = key[len(prefix) : -33].decode()
         scores.setdefault(challenge_id, {})[key[-32:]] = decode(keys.Best, data)
     return scores
-
-
-def unsettled(view: View) -> list[tuple[bytes, keys.Pending]]:
-    """Return the admitted submissions that wait for verdicts, as (id, pending)."""
-    prefix = keys.PENDING
-    return [(key[len(prefix) :], decode(keys.Pending, data)) for key, data in view.items(prefix)]

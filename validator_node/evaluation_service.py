@@ -30,7 +30,8 @@ from protocol.records.submission import Submission
 from protocol.view import View
 from registry.access import challenge as find_challenge
 from registry.challenge_storage import snapshot
-from registry.submissions import Admitted, unsettled
+from registry.pending import unsettled
+from registry.submissions import Admitted
 from runtime.errors import Fault
 from runtime.fair_queue import Claim
 from runtime.job import EvaluationJob
@@ -46,7 +47,8 @@ from validator_node.store import Store
 RETRIES = 3
 RETRY_AFTER_S = 1.0
 CONSUMERS = 256
-"""Evaluations in the pool or waiting for their body, well below the pool's `queue_limit`."""
+"""Evaluations in the pool or waiting for their body: well below the pool's `queue_limit`, and twice
+what one hotkey may have pending by default, so that the pool has somebody else's to choose."""
 FETCHERS = 8
 FLUSH_EVERY_S = 1.0
 
@@ -93,8 +95,8 @@ class EvaluationService:
     def add(self, admitted: Admitted) -> None:
         """Queue an admitted submission.
 
-        None may be dropped: this validator owes its verdict. The batches' size and `dispute_after`
-        bound how many wait; the state has no bound for each hotkey.
+        None may be dropped: this validator owes its verdict. How many wait is bounded by the
+        state, for each registered hotkey (`registry.pending`).
         """
         if self._store.has_body(admitted.submission.body_hash):
             self._queue.append(admitted)

@@ -88,6 +88,7 @@ def execute(
         time_ms=epochs.network_time(view, voters, header.seq),
         epoch=current_epoch(view),
         dispute_after=parameters.dispute_after,
+        max_pending_per_hotkey=parameters.max_pending_per_hotkey,
     )
     for event in expire(view, slot):
         outcome.take(event)

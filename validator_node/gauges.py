@@ -187,6 +187,10 @@ def _counters(node: Node) -> dict[str, Figure]:
         "disputed": ("Submissions disputed", lambda: node.tally.disputed),
         "copies": ("Submissions that copied an earlier body", lambda: node.tally.copies),
         "accepted": ("Submissions taken in", lambda: node.intake.accepted),
+        "held_back": (
+            "Turns at which a submission was not asked for: its hotkey has too many pending",
+            lambda: node.intake.held_back,
+        ),
         "messages_sent": ("Consensus messages sent", lambda: node.outbox.messages_sent),
         "blobs_fetched": ("Blobs fetched by their hash", lambda: node.fetcher.fetched),
         "blobs_failed": ("Blobs that nobody delivered", lambda: node.fetcher.failed),

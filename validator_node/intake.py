@@ -14,7 +14,14 @@ Rules:
 4. What passed waits in a bounded queue until the state has admitted it. To spare the network four
    copies of each admission, validators take turns: submission i is admitted at once by validator
    i mod n, by the next one `TURN_S` later if it is still unadmitted, and so on.
-5. Why a submission was refused is remembered (bounded) so that its miner can be told.
+5. The state admits only so many submissions of a hotkey at a time (`registry.pending`). What it has
+   no room for waits here until it has, the oldest first, and is asked for again at its turns until
+   it expires. The oldest is asked for even without room: a request that is refused is ordered all
+   the same, and the slots must go on to the deadline of what is pending, also when nobody else has
+   anything to say.
+6. So that one hotkey does not fill the queue, at most `WAITING_A_PENDING` times as many of its
+   submissions wait as may be pending; more are refused as `too_many_pending`.
+7. Why a submission was refused is remembered (bounded) so that its miner can be told.
 """
 
 from __future__ import annotations
@@ -36,6 +43,7 @@ from protocol.records.submission import (
     submission_topic,
 )
 from registry.access import challenges
+from registry.pending import room
 from registry.submissions import why_inadmissible
 from storage.errors import BlobDamagedError
 from validator_node.batch_check import Checker
@@ -45,11 +53,14 @@ from validator_node.network.gossip import CheckAnswer
 from validator_node.rate import BURST_S, Budget
 from validator_node.speaker import Speaker
 from validator_node.store import Store
+from validator_node.waiting import WaitingQueue
 
 MAX_MESSAGE_BYTES = 262_144
 TURN_S = 1.0
 TICK_S = 0.25
 REMEMBERED_REFUSALS = 4096
+WAITING_A_PENDING = 2
+"""Rule 6. What a hotkey may send at once at the default rate fits in: 200 of 256."""
 _FORGED = frozenset({"bad_signature", "body_mismatch", "wrong_network"})
 
 
@@ -90,11 +101,14 @@ class Intake:
         self._budget = Budget(submissions_per_second, now)
         self._max_pending = max_pending
         self._rate = submissions_per_second
-        self._waiting: dict[bytes, tuple[SignedSubmission, float]] = {}
+        self._pending_limit = store.genesis.parameters.max_pending_per_hotkey
+        self._waiting = WaitingQueue()
         self.awaited = None if fetcher is None else self._await_bodies(fetcher, validators)
         self._refusals: OrderedDict[bytes, str] = OrderedDict()
         self.refused: Counter[str] = Counter()
         self.accepted = 0
+        self.held_back = 0
+        """Turns at which a submission was not asked for, because the state had no room for it."""
 
     def _await_bodies(
         self, fetcher: BlobFetcher, validators: Callable[[], Iterable[str]]
@@ -188,6 +202,7 @@ class Intake:
         if submission.body_size > MAX_BODY_BYTES:
             raise RefusedError("too_large")
         self._check_room(posted, fresh)
+        self._check_share(submission.hotkey, fresh)
         cost = self._cost(posted)
         if self._budget.level(submission.hotkey) < cost:
             raise RefusedError("rate_limited")
@@ -219,6 +234,13 @@ class Intake:
         if not self.awaited.has_room_for([other.signed.submission for other in absent]):
             raise RefusedError("busy")
 
+    def _check_share(self, hotkey: bytes, fresh: dict[bytes, PostedSubmission]) -> None:
+        """Keep a hotkey to its part of the queue (rule 6)."""
+        waiting = self._waiting.of_hotkey(hotkey)
+        waiting += sum(other.signed.submission.hotkey == hotkey for other in fresh.values())
+        if waiting >= WAITING_A_PENDING * self._pending_limit:
+            raise RefusedError("too_many_pending")
+
     def _refuse(self, submission: Submission, reason: str) -> None:
         self.refused[reason] += 1
         if reason == "duplicate":
@@ -248,15 +270,27 @@ class Intake:
         size = len(self._store.voters)
         turn = size if self._me is None else (self._me - submission_id[0]) % size
         due = self._now() + (turn or size) * TURN_S  # turn 0 speaks below, and again a round later
-        self._waiting[submission_id] = (signed, due)
+        ahead = self._waiting.of_hotkey(signed.submission.hotkey)
+        self._waiting.add(signed, due)
         self._refusals.pop(submission_id, None)
         self.accepted += 1
         if turn == 0:
+            self._ask_for(signed, ahead)
+
+    def _ask_for(self, signed: SignedSubmission, ahead: int) -> None:
+        """Ask for an admission, or hold it back while the state has no room for it (rule 5).
+
+        `ahead` is how many older ones of the hotkey wait here: they come first.
+        """
+        hotkey = signed.submission.hotkey
+        if ahead and ahead >= room(self._store.tree.view(), hotkey, self._pending_limit):
+            self.held_back += 1
+        else:
             self._speaker.add(signed)
 
     def on_admitted(self, submission_id: bytes) -> None:
         """Forget a submission that the state has admitted or ended."""
-        self._waiting.pop(submission_id, None)
+        self._waiting.remove(submission_id)
         if self.awaited is not None:
             self.awaited.withdraw(submission_id)
         self._speaker.drop("admit", submission_id)
@@ -274,14 +308,15 @@ class Intake:
             await trio.sleep(TICK_S)
             now = self._now()
             view = self._store.tree.view()
-            for submission_id, (signed, due) in list(self._waiting.items()):
-                if due > now:
-                    continue
-                reason = why_inadmissible(view, signed.submission)
+            for entry in self._waiting.due(now):
+                submission = entry.signed.submission
+                reason = why_inadmissible(view, submission)
+                if reason is None and not self._store.has_body(submission.body_hash):
+                    reason = "body_unavailable"  # it waited longer than this node keeps bodies
                 if reason is not None:
-                    self.on_admitted(submission_id)
+                    self.on_admitted(entry.submission_id)
                     if reason != "duplicate":  # the state has it
-                        self._refuse(signed.submission, reason)
+                        self._refuse(submission, reason)
                     continue
-                self._waiting[submission_id] = (signed, now + len(self._store.voters) * TURN_S)
-                self._speaker.add(signed)
+                self._waiting.postpone(entry.submission_id, now + len(self._store.voters) * TURN_S)
+                self._ask_for(entry.signed, entry.ahead)

@@ -32,6 +32,10 @@ class Parameters(Record):
     """K: slots between two checkpoints."""
     dispute_after: Positive = 512
     """D: slots after which an admitted submission without a quorum is disputed."""
+    max_pending_per_hotkey: Positive = 128
+    """Submissions of one hotkey, in all challenges, that may be admitted and not ended. At intake's
+    50 a second that is room for two and a half seconds from admission to settlement; and it is
+    half of what a validator hands to its workers at a time, so that no hotkey fills that alone."""
     keep_epochs: Annotated[int, Meta(ge=MAX_EXPIRY_EPOCHS + 1, le=0xFFFF_FFFF)] | None = 1008
     """Epochs after which results leave the state, None for never. A submission that could still be
     admitted anew must not be forgotten. 1,008 epochs of 72 minutes are 50 days."""

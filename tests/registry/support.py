@@ -16,11 +16,19 @@ from tests.support import World, make_verdict
 WORLD = World()
 D = 5
 """Slots after which what waits is disputed."""
+MAX_PENDING = 4
 
 
 def slot(seq: int = 1, epoch: int = 0) -> SlotContext:
     digest = sha256(b"slot", bytes([seq]))
-    return SlotContext(seq=seq, digest=digest, time_ms=1000 + seq, epoch=epoch, dispute_after=D)
+    return SlotContext(
+        seq=seq,
+        digest=digest,
+        time_ms=1000 + seq,
+        epoch=epoch,
+        dispute_after=D,
+        max_pending_per_hotkey=MAX_PENDING,
+    )
 
 
 def begin(view: DictView, epoch: int) -> None:

@@ -10,7 +10,8 @@ from protocol.records.result import Disputed
 from protocol.view import DictView
 from registry import keys
 from registry.access import read
-from registry.submissions import best_scores, expire, state_verdict, unsettled
+from registry.pending import unsettled
+from registry.submissions import best_scores, expire, state_verdict
 from tests.registry.support import WORLD, D, admitted, result_of, settle, slot
 from tests.support import make_verdict
 

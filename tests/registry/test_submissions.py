@@ -14,6 +14,7 @@ from protocol.records.result import Copy, Disputed, Replicated, Result, result_k
 from protocol.records.submission import MAX_EXPIRY_EPOCHS
 from registry import keys
 from registry.access import read, write
+from registry.pending import unsettled
 from registry.submissions import (
     Admitted,
     Ended,
@@ -21,7 +22,6 @@ from registry.submissions import (
     admit,
     best_scores,
     state_verdict,
-    unsettled,
     why_inadmissible,
 )
 from tests.registry.support import WORLD, admitted, begin, result_of, settle, slot
