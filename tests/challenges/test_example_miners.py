@@ -16,7 +16,7 @@ from tests.challenges.harness import check_output, guest
 from tests.challenges.reference import decompress
 
 SKILLS = range(4)
-FUZZ = settings(deadline=None, database=None)
+FUZZ = settings(database=None)
 
 
 def output_of(name: str, submission: bytes, seed: int = 0) -> dict:

@@ -13,7 +13,7 @@ from tests.challenges.harness import check_output, guest
 CONTEXT = Context(epoch=3, height=4, time_ms=5, seed=bytes(range(32)))
 MINER = b"\7" * 32
 GOOD = {name: [payload(name, skill, 0) for skill in range(4)] for name in names()}
-FUZZ = settings(max_examples=150, deadline=None, database=None)
+FUZZ = settings(max_examples=150, database=None)
 
 
 def evaluate(name: str, submission: bytes) -> dict:

@@ -46,7 +46,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, database=None)
+@settings(database=None)
 @given(table=st.dictionaries(st.text(), VALUES))
 def test_the_guests_messagepack_is_everybodys(table: dict[str, object]) -> None:
     data = msgpack.packb(table)

@@ -74,7 +74,7 @@ def test_both_languages_give_the_same_bytes(projects):
 
 
 @NODE
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 @given(data=st.binary(max_size=60))
 def test_no_input_makes_the_assemblyscript_helper_trap(script_guest, data):
     output = check_output(script_guest.run(data).raw)
@@ -82,7 +82,7 @@ def test_no_input_makes_the_assemblyscript_helper_trap(script_guest, data):
 
 
 @NODE
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 @given(
     at=st.integers(0, 250),
     cut=st.integers(0, 3),

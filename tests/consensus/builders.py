@@ -36,7 +36,7 @@ from protocol.records.validators import Validator, ValidatorSet
 NETWORK = sha256(b"network of the consensus tests")
 GENESIS = NETWORK
 """The digest before slot 1."""
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
 """For properties: a busy machine is no counterexample."""
 
 

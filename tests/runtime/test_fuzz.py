@@ -45,7 +45,7 @@ def mutate(code: bytes, changes: list[tuple[int, str, int]]) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(seed=st.sampled_from(SEEDS), changes=edits)
 def test_mutated_modules_end_in_a_typed_way(
     sandbox: Sandbox, seed: bytes, changes: list[tuple[int, str, int]]
@@ -67,7 +67,7 @@ def test_mutated_modules_end_in_a_typed_way(
         }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_admitted_or_refused(data: bytes) -> None:
     for code in (data, HEADER + data):
@@ -75,7 +75,7 @@ def test_any_bytes_are_admitted_or_refused(data: bytes) -> None:
             summarise(code)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=100), st.integers(0, 60))
 def test_any_bytes_are_an_output_or_not(data: bytes, keep: int) -> None:
     for candidate in (data, output(message="m", a=1)[:keep] + data):
@@ -83,7 +83,7 @@ def test_any_bytes_are_an_output_or_not(data: bytes, keep: int) -> None:
             parse_output(candidate)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=100))
 def test_any_params_are_a_map_or_a_bad_job(sandbox: Sandbox, params: bytes) -> None:
     job = job_for(sandbox.load(SEEDS[0]), params=params)

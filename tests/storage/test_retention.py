@@ -160,7 +160,7 @@ def test_it_is_noted_and_dropped_in_one_unwritten_batch(place: Place):
     assert place.keys(Column.BLOBS) == place.keys(Column.AGES) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     notes=st.lists(st.tuples(st.sampled_from(Aged), st.integers(0, 9), st.integers(0, 30))),
     floor=st.integers(0, 31),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.database import Column, Database, WriteBatch
@@ -23,7 +23,6 @@ def stored(database: Database, name: bytes, content: bytes) -> SealedStore:
     return store
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64), st.binary(max_size=256))
 def test_what_is_sealed_opens(context: bytes, content: bytes):
     sealed = SEALER.seal(context, content)
@@ -32,7 +31,6 @@ def test_what_is_sealed_opens(context: bytes, content: bytes):
     assert len(content) < 8 or content not in sealed
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64), st.data())
 def test_a_changed_bit_opens_nothing(content: bytes, data: st.DataObject):
     sealed = bytearray(SEALER.seal(b"c", content))
@@ -41,7 +39,6 @@ def test_a_changed_bit_opens_nothing(content: bytes, data: st.DataObject):
         SEALER.open(b"c", bytes(sealed))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_foreign_bytes_open_nothing(data: bytes):
     with pytest.raises(SealError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.codec import encode, sha256
@@ -26,7 +26,6 @@ def chunk_of(data: bytes) -> SnapshotChunk:
     return SnapshotChunk(digest=sha256(data), size=len(data))
 
 
-@settings(deadline=None)
 @given(st.lists(sizes, max_size=12))
 def test_a_chunk_ends_with_the_pair_that_reaches_the_size(lengths: list[int]):
     rows = [(b"%05d" % number, bytes(length)) for number, length in enumerate(lengths)]

@@ -49,7 +49,7 @@ class Offered:
 A, B, C = (b"a", b"1"), (b"b", b"2"), (b"c", b"3")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.binary(min_size=1, max_size=40), st.binary(max_size=40), max_size=60))
 def test_the_state_is_the_one_that_changes_make(
     tmp_path_factory: pytest.TempPathFactory, content: dict[bytes, bytes]

@@ -57,7 +57,7 @@ def check(tree: StateTree, model: dict[bytes, bytes], strangers: list[bytes]) ->
             verify_absent(root, key, tree.prove(key))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEP, max_size=8))
 def test_the_tree_equals_the_model(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple]):
     """After each commit: root, contents and proofs; before, after and instead of the write."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.codec import sha256
@@ -32,7 +32,6 @@ def built(leaves: list[Leaf]) -> tuple[bytes, dict[int, bytes]]:
     return build_tree(leaves, write), nodes
 
 
-@settings(deadline=None)
 @given(places)
 def test_it_is_the_tree_that_changes_make(chosen: set[bytes]):
     leaves = [(place, sha256(place)) for place in sorted(chosen)]

@@ -113,7 +113,7 @@ async def test_another_size_is_no_lie_and_is_not_fetched(autojump_clock):
     assert peers.lied == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_some_honest_holder_is_enough_whatever_the_others_do(data: st.DataObject):
     """Lying, slow, vanishing holders in any order and number: the content comes, nobody honest

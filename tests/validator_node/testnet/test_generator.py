@@ -15,7 +15,7 @@ from validator_node.testnet.timeline import worlds_of
 seeds = st.integers(min_value=0, max_value=2**32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seeds, st.sampled_from([None, 40.0, 120.0]))
 def test_a_quorum_can_form_again_in_time(seed: int, duration: float | None) -> None:
     manifest = generate(seed, duration)
@@ -31,7 +31,7 @@ def test_a_quorum_can_form_again_in_time(seed: int, duration: float | None) -> N
     assert healthy_from <= manifest.duration - RECOVERY_S
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seeds)
 def test_a_seed_gives_the_same_manifest_and_its_file_replays_it(seed: int) -> None:
     manifest = generate(seed)
