@@ -24,7 +24,6 @@ from protocol.records.challenge import Challenge
 from protocol.records.metagraph import EpochMetagraph
 from protocol.records.statement import Statement
 
-
 MAX_CHANGE_BYTES = 32_768
 """Longest encoded `RegistryChange`; the limits of its fields keep every one below it."""
 

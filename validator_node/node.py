@@ -45,9 +45,9 @@ from validator_node.links import ConsensusLinks
 from validator_node.modules import Modules
 from validator_node.network.network import Network
 from validator_node.outbox import Outbox
+from validator_node.overtaken import is_overtaken
 from validator_node.owner.gossip import RegistryGossip
 from validator_node.owner.queries import RegistryQueries
-from validator_node.overtaken import is_overtaken
 from validator_node.peers import Peers
 from validator_node.queries import QueryService
 from validator_node.records.assembly import RecordParts

@@ -103,8 +103,8 @@ class RegistryPool:
 
     def _refuse(self, change: RegistryChange, reason: str) -> None:
         self.refused[reason] += 1
-        if reason in {"duplicate", "overtaken"}:
-            return
+        if reason in {"duplicate", "overtaken", "far_ahead"}:
+            return  # it is here, was here, or may be right in a moment
         self._refusals[digest_of(change.content)] = reason
         if len(self._refusals) > REMEMBERED_REFUSALS:
             self._refusals.popitem(last=False)
