@@ -63,8 +63,7 @@ def progress_of(
     if is_reached(release, reply.active):
         return Progress("active", _reached(release, wanted, reply), _differing(reports))
     if candidate is None and decision is not None and decision.version == wanted.version:
-        if decision.reason:
-            return Progress("refused", _refused(decision.reason), _differing(reports))
+        return Progress("refused", _refused(decision.reason), _differing(reports))
     return Progress(
         "superseded",
         f"another change took effect instead (the network is at change {reply.sequence}); look at "
