@@ -128,7 +128,6 @@ class Node:
         self.fetcher = BlobFetcher(over(network), on_lie=self._on_blob_lie)
         changes = self.driver.batching.changes
         self.registry = RegistryGossip(network, self.store, changes, self.driver.tell_work)
-        self.registry_queries = RegistryQueries(self.store, changes)
         bodies = Bodies(self.store, self.fetcher, self._validators, self.registry.holders)
         self.evaluations = EvaluationService(
             self.store,
@@ -179,6 +178,7 @@ class Node:
         self.snapshots = SnapshotKeeper(
             self.store, config.state_dir, every=config.snapshot_every_slots
         )
+        self.registry_queries = RegistryQueries(self.store, self.driver.batching.changes)
         self.sync_server = SyncServer(self.store, self.snapshots.offers)
         self.blobs = BlobService(
             [self.store.body, self.snapshots.blob, modules.get],

@@ -14,6 +14,8 @@ from rich.text import Text
 from validator_node.errors import ConfigError, NodeError
 
 if TYPE_CHECKING:
+    from protocol.identity import Hotkey
+    from protocol.records.genesis import Genesis
     from validator_node.owner.queries import RegistryReply
     from validator_node.owner.release import Release
 
@@ -60,29 +62,34 @@ def publish(
     """
     from validator_node.config import load_genesis
     from validator_node.owner.key_file import load_owner_key
-    from validator_node.owner.publisher import NotActiveError, Publisher, network_config
+    from validator_node.owner.publisher import NotActiveError
 
-    console = Console(highlight=False, soft_wrap=True)
     loaded = load_genesis(genesis)
     owner_key = load_owner_key(key, passphrase_file)
     release = _release(challenge, emission, retire=retire)
-    peers = tuple(peer)
-
-    async def run() -> None:
-        from validator_node.network.network import open_network
-
-        async with open_network(network_config(peers, host)) as network:
-            publisher = Publisher(
-                network, loaded, peers, owner_key, lambda line: console.print(Text(line))
-            )
-            with console.status("waiting for the network"):
-                await publisher.publish(release, deadline)
-
     try:
-        trio.run(run)
+        trio.run(_publish, release, loaded, owner_key, tuple(peer), host, deadline)
     except NotActiveError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
+
+
+async def _publish(
+    release: Release,
+    genesis: Genesis,
+    key: Hotkey,
+    peers: tuple[str, ...],
+    host: str,
+    deadline_s: float,
+) -> None:
+    from validator_node.network.network import open_network
+    from validator_node.owner.publisher import Publisher, network_config
+
+    console = Console(highlight=False, soft_wrap=True)
+    async with open_network(network_config(peers, host)) as network:
+        publisher = Publisher(network, genesis, peers, key, lambda line: console.print(Text(line)))
+        with console.status("waiting for the network"):
+            await publisher.publish(release, deadline_s)
 
 
 def _release(challenge: str, emission: int | None, *, retire: bool) -> Release:
