@@ -21,8 +21,8 @@ ADVICE = {
     "far_ahead": "the node is behind; ask another one, or run the command again later",
     "mismatch": "run the vectors with the release that the network runs; if they match here, ask "
     "the validators that differ",
-    "timeout": "not enough validators reported: see that they can fetch its parts, then raise the "
-    "version and publish again",
+    "timeout": "too few validators reported in time; see that they can fetch the parts from here, "
+    "then run the command again",
 }
 """What the owner can do about each reason."""
 

@@ -137,6 +137,8 @@ class Publisher:
         self._peers = peers
         self._key = key
         self._say = say
+        self._is_silent = False
+        """Whether the last question had no answer, which is shown once."""
         self._topic = registry_topic(genesis.network_id)
 
     async def publish(self, release: Release, deadline_s: float) -> None:
@@ -155,13 +157,13 @@ class Publisher:
             raise NodeError(
                 f"the key is {self._key.address}; the network's owner is {ss58_of(reply.owner)}"
             )
-        if is_reached(release, reply.active):
+        if is_reached(release, reply.active) and reply.candidate is None:
             self._say(f"{release.challenge_id}: nothing to do, it is so since before")
             return
+        await self._wait_listener()
         change = self._sign(release, reply)
-        progress = Progress("sent", "no node has joined the topic of the owner's changes")
+        progress = Progress("sent", "no node has told where it stands")
         with trio.move_on_after(deadline_s):
-            await self._network.wait_subscriber(self._topic)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._repeat, change)
                 while not progress.is_over:
@@ -169,6 +171,16 @@ class Publisher:
                     progress = await self._look(release, change, progress)
                 nursery.cancel_scope.cancel()
         self._conclude(release, change, progress, deadline_s)
+
+    async def _wait_listener(self) -> None:
+        """Wait until a node takes changes in: what is published before goes nowhere."""
+        with trio.move_on_after(CONNECT_S) as waiting:
+            await self._network.wait_subscriber(self._topic)
+        if waiting.cancelled_caught:
+            raise NodeError(
+                f"none of {', '.join(self._peers)} takes changes in within {CONNECT_S:g} s: the "
+                "node is still starting, or of an older release"
+            )
 
     async def _ask(self, query: RegistryQuery) -> RegistryReply:
         return await ask(self._network, self._genesis, self._peers, query)
@@ -196,8 +208,11 @@ class Publisher:
         try:
             reply = await self._ask(query)
         except NetworkError as error:
-            self._say(f"no answer: {error}")
+            if not self._is_silent:
+                self._say(f"no answer, asking again: {error}")
+            self._is_silent = True
             return before
+        self._is_silent = False
         progress = progress_of(release, content.challenge, content.sequence, reply)
         if progress.text != before.text:
             self._say(progress.text)

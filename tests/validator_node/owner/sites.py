@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import trio
@@ -63,13 +63,13 @@ class Site:
 async def sites(folder: Path, count: int) -> AsyncIterator[list[Site]]:
     """Run nodes with equal states whose gossip runs, each connected to every other."""
     async with AsyncExitStack() as stack:
-        running = await stack.enter_async_context(nodes(count))
-        made = []
-        for number, network in enumerate(running):
-            world = World(window=2)
-            store = Store.open(folder / f"db-{number}", world.genesis)
-            stack.callback(store.close)
-            made.append(Site(world, store, network))
+        worlds = [World(window=2) for _ in range(count)]
+        stores = [
+            stack.enter_context(closing(Store.open(folder / f"db-{number}", world.genesis)))
+            for number, world in enumerate(worlds)
+        ]
+        running = await stack.enter_async_context(nodes(count))  # closed before the stores
+        made = [Site(*parts) for parts in zip(worlds, stores, running, strict=True)]
         async with trio.open_nursery() as nursery:
             for site in made:
                 nursery.start_soon(site.gossip.run)

@@ -12,6 +12,7 @@ import trio
 from protocol.actions import RegistryChange
 from protocol.codec import sha256
 from protocol.identity import Hotkey
+from registry.lifecycle import candidates
 from tests.makers import make_challenge, replaced
 from tests.support import OWNER, STRANGER
 from tests.validator_node.network.support import until
@@ -148,6 +149,33 @@ async def test_a_challenge_is_retired_and_its_emission_changed(tmp_path: Path) -
             await one.done.wait()
             assert one.error is None
             assert words in one.lines[-1]
+
+
+async def test_the_active_version_published_again_ends_a_candidate(tmp_path: Path) -> None:
+    async with owner_of(tmp_path) as (site, owner):
+        site.decide(site.world.change(1, WANTED))
+        owner.start(Release(challenge_id="alpha", challenge=make_challenge("alpha", emission=3)))
+        await owner.until_shown("waits to be ordered")
+        site.decide()
+        await owner.done.wait()
+        assert owner.error is None
+        assert not candidates(site.store.tree.view())
+
+
+async def test_a_node_that_ends_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "ASK_S", 0.2)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(WAIT_S):
+            async with sites(tmp_path, 1) as (site,):
+                owner = Owner(site, nursery, OWNER)
+                owner.start(RELEASE, deadline_s=2)
+                await owner.until_shown("waits to be ordered")
+            await owner.until_shown("no answer")
+            await owner.done.wait()
+        assert isinstance(owner.error, ChangePendingError)
+        assert sum("no answer" in line for line in owner.lines) == 1
 
 
 async def test_another_key_signs_nothing(tmp_path: Path) -> None:
