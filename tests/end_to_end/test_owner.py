@@ -1,6 +1,6 @@
 """A running network takes version 2 of a challenge from its owner, and from nobody else.
 
-Three real validators, one of which the owner's command does not know; the version is a C example
+Three real validators, one of which is down while the owner publishes; the version is a C example
 with another message, built here.
 """
 
@@ -45,6 +45,8 @@ START_S = 60.0
 PUBLISH_S = 60.0
 SPREAD_S = 30.0
 POLL_S = 0.2
+AWAY = 2
+"""The validator that is down for a while; the others' stake is a quorum."""
 
 pytestmark = pytest.mark.processes
 
@@ -70,7 +72,7 @@ def second_version(folder: Path) -> Project:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Network]:
+async def running(folder: Path) -> AsyncIterator[tuple[Network, list[Child]]]:
     """Run three linked validators; the miner is registered, but not started."""
     options = TestnetOptions(
         state_dir=folder, validators=3, miners=1, tempo=600, challenges=(NAME,)
@@ -82,7 +84,7 @@ async def running(folder: Path) -> AsyncIterator[Network]:
                 children.append(await processes.start_validator(site))
             network = Network(layout, children, client)
             await network.until(lambda rows: all(row.get("links", 0) >= 2 for row in rows), START_S)
-            yield network
+            yield network, children
         finally:
             with trio.CancelScope(shield=True):
                 await kill(children)
@@ -112,10 +114,10 @@ async def nobody_elses_change_counts(network: Network, release: Release) -> None
 
 
 async def the_owner_publishes(network: Network, folder: Path) -> str:
-    """Run the command, connected to two of the validators; return what it showed."""
+    """Run the command, with all validators' addresses; return what it showed."""
     layout = network.layout
     keys = layout.validators[0].folder
-    known = [word for site in layout.validators[:2] for word in ("--peer", site.address)]
+    known = [word for site in layout.validators for word in ("--peer", site.address)]
     done = await trio.run_process(
         [
             *(sys.executable, "-m", "validator_node", "owner", "publish", str(folder), *known),
@@ -150,7 +152,7 @@ async def a_submission_is_evaluated(network: Network, folder: Path) -> None:
     body.write_bytes(NAIVE_FORECAST)
     genesis = network.layout.genesis
     code, output, errors = await python(
-        *(miner_client.__file__, "--node", network.layout.validators[2].address),
+        *(miner_client.__file__, "--node", network.layout.validators[AWAY].address),
         *("--network-id", genesis.network_id.hex(), "--seed", network.seed(0)),
         *("--challenge", NAME, "--body-file", str(body)),
     )
@@ -167,11 +169,14 @@ async def test_the_owners_version_becomes_active_everywhere(tmp_path: Path) -> N
     release = await trio.to_thread.run_sync(load_release, project.folder)
     assert release.challenge is not None
     with trio.fail_after(180):
-        async with running(tmp_path / "network") as network:
+        async with running(tmp_path / "network") as (network, children):
             await nobody_elses_change_counts(network, release)
+            await processes.kill(children[AWAY])
             shown = await the_owner_publishes(network, project.folder)
             assert "series_forecast version 2: signed as change 1" in shown
             assert "version 2 is active with emission 1" in shown
+            children[AWAY] = await processes.start_validator(network.layout.validators[AWAY])
+            await network.until(lambda rows: rows[AWAY].get("links", 0) >= 2, START_S)
             for node in range(3):
                 reply = await until_active(network, node, release.challenge)
                 assert (reply.sequence, reply.candidate) == (1, None)
