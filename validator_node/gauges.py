@@ -24,7 +24,7 @@ def sources_of(node: Node) -> Sources:
         gauges=_gauges(node),
         labelled_gauges={
             "jobs_waiting": ("Jobs queued", "challenge", lambda: node.worked.waiting),
-            "jobs_running": ("Workers that have jobs in hand", "challenge", lambda: node.worked.running),
+            "jobs_running": ("Workers at jobs", "challenge", lambda: node.worked.running),
             **chain_labelled(node.weights),
         },
         counters=_counters(node),
