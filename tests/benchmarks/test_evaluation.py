@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from runtime.pool import open_pool
-from tests.benchmarks.evaluation import target
+from tests.benchmarks.evaluation import LINE, target
 from tests.benchmarks.evaluation_pools import by_cpu, keep_busy, lasting, source
 from tests.benchmarks.evaluation_subjects import (
     SUBMISSION,
@@ -15,7 +15,14 @@ from tests.benchmarks.evaluation_subjects import (
     components,
     subjects,
 )
-from tests.benchmarks.evaluation_ways import V8, InProcess, Public, Raw, timed_in_pool
+from tests.benchmarks.evaluation_ways import (
+    V8,
+    InProcess,
+    Public,
+    Raw,
+    timed_in_line,
+    timed_in_pool,
+)
 from tests.challenges.components import needs_builder
 
 
@@ -45,6 +52,7 @@ async def test_a_pool_is_kept_busy_and_measured() -> None:
     subject = lasting(0)
     async with open_pool(1, module_source=source(subject)) as pool:
         assert len(await timed_in_pool(0.0, pool, subject)) == 1
+        assert min(await timed_in_line(0.0, pool, subject)) > 0
         load = await keep_busy(pool, subject, 1, 0.2)
         assert load.per_s * 0.2 <= sum(pool.evaluated.values())
         assert load.per_s > 1
@@ -67,4 +75,4 @@ def test_the_python_example_is_measured_trivial_and_solved() -> None:
         scores.append(msgpack.unpackb(way.answer())["score"])
         way.close()
     assert scores == [0, 1_000_000]
-    assert target(checksum(1), "worker") == "150"
+    assert target(checksum(1), LINE) == "150"
