@@ -49,8 +49,8 @@ _FOREIGN: dict[str, str] = {
 _OUTCOME: dict[OutcomeClass, str] = {
     OutcomeClass.OUT_OF_FUEL: "Bound the work by the input's size, or raise policy.fuel.",
     OutcomeClass.TRAP: (
-        "Check bounds and divisors, and refuse bad submissions instead of trapping; the last line "
-        "that the module logged says how far it came."
+        "Check bounds and divisors, and refuse bad submissions instead of trapping; `challenge "
+        "run` shows what a module logged before it."
     ),
     OutcomeClass.MEMORY_LIMIT: "Raise policy.memory_pages, or allocate less.",
     OutcomeClass.OUTPUT_LIMIT: "Shorten the message and metrics, or raise policy.max_output_bytes.",
