@@ -24,6 +24,9 @@ from protocol.records.challenge import Challenge
 from protocol.records.metagraph import EpochMetagraph
 from protocol.records.statement import Statement
 
+MAX_CHANGE_BYTES = 32_768
+"""Longest encoded `RegistryChange`; the limits of its fields keep every one below it."""
+
 
 class RegistryContent(Record):
     """What the owner signs: the next state of one challenge."""
@@ -45,6 +48,11 @@ class RegistryChange(Record, tag="registry"):
         """Raise `SignatureError` unless `owner` signed this change for this network."""
         payload = record_payload(RecordKind.REGISTRY_CHANGE, network_id, digest_of(self.content))
         verify_hotkey(self.owner, payload, self.signature)
+
+
+def registry_topic(network_id: bytes) -> str:
+    """Return the gossip topic of the owner's changes; a message is one `RegistryChange`."""
+    return f"/validator/1/{network_id.hex()[:16]}/registry"
 
 
 Action = Statement | RegistryChange | EpochMetagraph

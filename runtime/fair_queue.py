@@ -6,8 +6,9 @@ Rules:
    turn it may spend what it has saved, and what its jobs are expected to cost is taken off. A
    challenge of long jobs thus does not starve one of short ones.
 2. Within a challenge, miners take turns, one job each; a miner's own jobs keep their order.
-3. At most `cap` places work for one challenge at a time; a place may have several of its jobs in
-   line. One at its cap saves nothing up.
+3. At most `cap` places work for one challenge at a time. One at its cap saves nothing up. A place
+   may take several jobs, all of one challenge, as long as it is that challenge's turn: so no
+   challenge waits for what another one's jobs turn out to take.
 4. A challenge or miner that has nothing waiting is forgotten, savings included: idle time is not a
    credit. What is kept between jobs is the expected cost, bounded by `MAX_KNOWN_COSTS`.
 5. Pure: no clock, no randomness. The same calls in the same order give the same order of service.
@@ -29,6 +30,8 @@ FIRST_COST_MS = 5.0
 MIN_COST_MS, MAX_COST_MS = 0.05, 60_000.0
 SMOOTHING = 0.2
 """Part of a new measurement in the expected cost."""
+PEAK_SMOOTHING = 0.1
+"""How fast a slow job is forgotten: after 60 fast ones, one of 1 s counts as 2 ms."""
 MAX_KNOWN_COSTS = 1_024
 
 
@@ -63,6 +66,18 @@ class _Flow(Generic[T]):
         return item
 
 
+@dataclass(slots=True)
+class _Cost:
+    """What jobs of a challenge took lately."""
+
+    mean_ms: float
+    peak_ms: float
+
+    def learn(self, cost_ms: float) -> None:
+        self.mean_ms += SMOOTHING * (cost_ms - self.mean_ms)
+        self.peak_ms = max(cost_ms, self.peak_ms + PEAK_SMOOTHING * (cost_ms - self.peak_ms))
+
+
 class FairQueue(Generic[T]):
     """Items waiting for a worker, and which of them are being worked on."""
 
@@ -73,7 +88,8 @@ class FairQueue(Generic[T]):
         self._cap = cap
         self._classes: dict[int, OrderedDict[str, _Flow[T]]] = {}
         self._places: dict[str, Counter[Hashable]] = {}
-        self._costs: OrderedDict[str, float] = OrderedDict()
+        self._busy_with: dict[Hashable, str] = {}
+        self._costs: OrderedDict[str, _Cost] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
@@ -95,11 +111,25 @@ class FairQueue(Generic[T]):
 
     def push(self, item: T, claim: Claim) -> None:
         """Queue an item. How many there may be is the caller's to bound."""
+        self._items(claim).append(item)
+        self._size += 1
+
+    def put_back(self, item: T, claim: Claim, place: Hashable) -> None:
+        """Queue an item again, before all others of its class, that `place` took and did not do."""
+        self.finish(claim.challenge, place)
+        self._items(claim).appendleft(item)
+        self._size += 1
+        flows = self._classes[claim.urgency]
+        flows.move_to_end(claim.challenge, last=False)
+        flow = flows[claim.challenge]
+        flow.miners.move_to_end(claim.miner, last=False)
+        flow.saved_ms += self.cost_ms(claim.challenge)
+
+    def _items(self, claim: Claim) -> deque[T]:
         flows = self._classes.setdefault(claim.urgency, OrderedDict())
         flow = flows.setdefault(claim.challenge, _Flow())
         flow.weight = max(claim.weight, 1)
-        flow.miners.setdefault(claim.miner, deque()).append(item)
-        self._size += 1
+        return flow.miners.setdefault(claim.miner, deque())
 
     def pop(self, place: Hashable) -> tuple[T, str] | None:
         """Take the next item for `place`, and its challenge; None when nothing may run there now.
@@ -114,12 +144,16 @@ class FairQueue(Generic[T]):
             if challenge is None:
                 continue
             flow = flows[challenge]
+            if self._busy_with.get(place, challenge) != challenge:
+                return None  # its turn, but not here and now
+            flow.saved_ms = max(0.0, flow.saved_ms - self.cost_ms(challenge))
             item = flow.take()
             if not flow.miners:
                 del flows[challenge]
                 if not flows:
                     del self._classes[urgency]
             self._places.setdefault(challenge, Counter())[place] += 1
+            self._busy_with[place] = challenge
             self._size -= 1
             return item, challenge
         return None
@@ -142,23 +176,30 @@ class FairQueue(Generic[T]):
         places = self._places[challenge]
         places[place] -= 1
         if not places[place]:
-            del places[place]
+            del places[place], self._busy_with[place]
         if not places:
             del self._places[challenge]
         if cost_ms is None:
             return
         cost_ms = min(max(cost_ms, MIN_COST_MS), MAX_COST_MS)
-        known = self._costs.pop(challenge, cost_ms)
-        self._costs[challenge] = known + SMOOTHING * (cost_ms - known)
+        known = self._costs.pop(challenge, None) or _Cost(cost_ms, cost_ms)
+        known.learn(cost_ms)
+        self._costs[challenge] = known
         while len(self._costs) > MAX_KNOWN_COSTS:
             self._costs.popitem(last=False)
 
     def cost_ms(self, challenge: str) -> float:
         """Return what a job of the challenge is expected to cost."""
-        return self._costs.get(challenge, FIRST_COST_MS)
+        known = self._costs.get(challenge)
+        return FIRST_COST_MS if known is None else known.mean_ms
+
+    def peak_ms(self, challenge: str) -> float:
+        """Return what a slow job of the challenge cost lately."""
+        known = self._costs.get(challenge)
+        return FIRST_COST_MS if known is None else known.peak_ms
 
     def _next(self, flows: OrderedDict[str, _Flow[T]], place: Hashable) -> str | None:
-        """Return the challenge whose turn it is, its job paid for; None if all are at the cap."""
+        """Return the challenge whose turn it is and that can pay; None if all are at the cap."""
         ready = [name for name in flows if self._may_run(name, place)]
         if not ready:
             return None
@@ -175,7 +216,6 @@ class FairQueue(Generic[T]):
                 flow = flows[name]
                 cost = self.cost_ms(name)
                 if flow.saved_ms >= cost:
-                    flow.saved_ms -= cost
                     return name
                 flow.saved_ms += QUANTUM_MS * flow.weight
                 flows.move_to_end(name)

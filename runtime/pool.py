@@ -29,7 +29,7 @@ from runtime.errors import Fault, FaultReason
 from runtime.fair_queue import Claim, FairQueue
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome, OutcomeClass
-from runtime.slot import MAX_IN_HAND, Slot, Ticket
+from runtime.slot import MAX_IN_HAND, Answered, Slot, Ticket
 from runtime.worker_process import WorkerLost
 
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0)
@@ -52,13 +52,13 @@ class PoolStats:
     replaced: int
     """Workers killed or found dead."""
     busy_s: float
-    """Working time of all workers together."""
+    """Working time of all workers together, by their own clocks."""
     evaluated: Mapping[OutcomeClass, int]
     faults: Mapping[FaultReason, int]
     waiting: Mapping[str, int]
     """Jobs queued, by challenge."""
     running: Mapping[str, int]
-    """Jobs in hand, by challenge."""
+    """Workers that have jobs of a challenge in hand, by challenge."""
     compiled: int
     artifact_events: Mapping[str, int]
     """What the artifact cache did (`runtime.artifact_cache`); empty without a compiler."""
@@ -134,7 +134,7 @@ class WorkerPool:
         if self._compiler is not None and not self._compiler.is_ready(job.module_hash):
             await self._prepare(self._compiler, job.module_hash)
         claim = claim or Claim(challenge=job.challenge_id, miner=job.miner)
-        ticket = Ticket(job, claim.challenge)
+        ticket = Ticket(job, claim)
         self._tickets.add(ticket)
         self._queue.push(ticket, claim)
         self._dispatch()
@@ -188,7 +188,7 @@ class WorkerPool:
         while (taken := self._queue.pop(slot)) is not None:
             ticket, challenge = taken
             if ticket.wanted:
-                ticket.expected_ms = self._queue.cost_ms(challenge)
+                ticket.expected_ms = self._queue.peak_ms(challenge)
                 return ticket
             self._queue.finish(challenge, slot)
         return None
@@ -210,34 +210,38 @@ class WorkerPool:
         """Keep one worker alive and feed it; runs until cancelled."""
         slot = Slot(self._answer)
         self._slots.append(slot)
-        failures = 0
         while True:
             try:
                 await self._start(slot)
-                failures = 0
+                slot.failures = 0
                 self.alive += 1
                 try:
                     await self._serve(slot)
                 finally:
                     self.alive -= 1
             except Fault as fault:
-                failures += 1
-                while slot.hand:
-                    self._release(slot, fault)
-                if self.alive == 0:
+                slot.failures += 1
+                if all(other.failures > 1 for other in self._slots):
                     self._fail_queue(fault)
             except WorkerLost as lost:
-                if slot.hand and slot.begun:
-                    self._release(slot, Fault(lost.reason, str(lost)))
+                self._give_up(slot, Fault(lost.reason, str(lost)))
             finally:
                 await slot.end()
             self.replaced += 1
-            self._dispatch()  # one of a challenge at its cap may have ended
-            if failures:
-                await trio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
+            self._dispatch()  # others may have what was put back
+            if slot.failures:
+                await trio.sleep(BACKOFF_S[min(slot.failures, len(BACKOFF_S)) - 1])
+
+    def _give_up(self, slot: Slot, fault: Fault) -> None:
+        """End the job that a lost worker had begun; queue the others again in the same order."""
+        if slot.begun:
+            took_ms = (trio.current_time() - slot.hand[0].started) * 1_000
+            self._release(slot, Answered(fault, took_ms))
+        for ticket in reversed([slot.put_down() for _ in range(len(slot.hand))]):
+            self._queue.put_back(ticket, ticket.claim, slot)
 
     def _fail_queue(self, fault: Fault) -> None:
-        """No worker lives: tell those who wait instead of letting them hang."""
+        """No worker starts any more: tell those who wait instead of letting them hang."""
         for ticket in self._queue.drain():
             self._settle(ticket, fault)
 
@@ -267,12 +271,13 @@ class WorkerPool:
                         self._idle.remove(slot)
             self._release(slot, await slot.work())
 
-    def _release(self, slot: Slot, result: Outcome | Fault) -> None:
+    def _release(self, slot: Slot, answered: Answered) -> None:
         """Take the first job out of a slot's hand and tell its caller."""
-        ticket, took_s = slot.put_down()
-        self.busy_s += took_s
+        ticket = slot.put_down()
+        result, took_ms = answered
+        self.busy_s += took_ms / 1_000
         told = isinstance(result, Outcome) or result.reason is FaultReason.DEADLINE
-        self._queue.finish(ticket.challenge, slot, took_s * 1000 if told else None)
+        self._queue.finish(ticket.claim.challenge, slot, took_ms if told else None)
         self._settle(ticket, result)
 
     async def _answer(self, question: wire.Need | wire.NeedBlob) -> bytes:

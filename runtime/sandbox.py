@@ -152,8 +152,17 @@ class Sandbox:
                 self._modules.popitem(last=False)
 
     def missing_blobs(self, job: EvaluationJob) -> list[bytes]:
-        """Return the digests of the job's data that `load_blob` has still to bring."""
-        return [blob.digest for blob in job.policy.data if blob.digest not in self._blobs]
+        """Return the digests of the job's data that `load_blob` has still to bring.
+
+        What is here becomes the newest: bringing the rest must not push it out.
+        """
+        missing = []
+        for blob in job.policy.data:
+            if blob.digest in self._blobs:
+                self._blobs.move_to_end(blob.digest)
+            else:
+                missing.append(blob.digest)
+        return missing
 
     def load_blob(self, body: bytes) -> bytes:
         """Keep a data blob and return its SHA-256; the oldest go beyond `MAX_BLOB_BYTES`."""

@@ -6,9 +6,9 @@ Rules:
    waking the task first would cost.
 2. Short jobs are lined up behind the one being worked on, so that the worker finds the next one in
    its pipe: going to sleep and waking up takes both sides longer than a small evaluation. At most
-   `MAX_IN_HAND`, and none behind work that is expected to take longer than `MAX_WAIT_MS`.
+   `MAX_IN_HAND`, and none behind work that may take longer than `MAX_WAIT_MS` as far as one knows.
 3. The worker works in order and answers each job before it looks at the next. So when it is lost,
-   only the first in hand may have been begun; the others are given to its successor.
+   only the first in hand may have been begun; the others go back to the queue.
 4. A job's time runs from the moment its worker turned to it; what the worker asks for in between
    (module, data) has limits of its own.
 5. After `WorkerLost`, or a cancellation, the process is of no more use (`runtime.worker_process`).
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import trio
 
@@ -25,6 +26,7 @@ from protocol.errors import ProtocolError
 from protocol.records.challenge import MAX_DATA_BLOBS
 from runtime import wire
 from runtime.errors import Fault, FaultReason
+from runtime.fair_queue import Claim
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
 from runtime.worker_process import WorkerLost, WorkerProcess
@@ -47,27 +49,18 @@ Answer = Callable[[wire.Need | wire.NeedBlob], Awaitable[bytes]]
 class Ticket:
     """One job on its way; exactly one of `outcome` and `fault` is set before `done`."""
 
-    __slots__ = (
-        "abandoned",
-        "challenge",
-        "done",
-        "expected_ms",
-        "fault",
-        "job",
-        "outcome",
-        "started",
-    )
+    __slots__ = ("abandoned", "claim", "done", "expected_ms", "fault", "job", "outcome", "started")
 
-    def __init__(self, job: EvaluationJob, challenge: str) -> None:
-        """`challenge` is on whose account it runs."""
+    def __init__(self, job: EvaluationJob, claim: Claim) -> None:
+        """`claim` says on whose account it runs."""
         self.job = job
-        self.challenge = challenge
+        self.claim = claim
         self.done = trio.Event()
         self.outcome: Outcome | None = None
         self.fault: Fault | None = None
         self.abandoned = False
         self.expected_ms = 0.0
-        """What it will take, as far as anybody knows."""
+        """What it may take, as far as anybody knows."""
         self.started = 0.0
         """When its worker turned to it, in trio's time."""
 
@@ -75,6 +68,13 @@ class Ticket:
     def wanted(self) -> bool:
         """Whether somebody still waits for it."""
         return not (self.abandoned or self.done.is_set())
+
+
+class Answered(NamedTuple):
+    """What came of a job, and how long the worker worked on it by its own clock."""
+
+    result: Outcome | Fault
+    took_ms: float = 0.0
 
 
 class Slot:
@@ -87,7 +87,9 @@ class Slot:
         self._written = 0
         self._expected_ms = 0.0
         self.hand: deque[Ticket] = deque()
-        """The job being worked on, and those lined up behind it."""
+        """The job being worked on, and those lined up behind it; all of one challenge."""
+        self.failures = 0
+        """Failed starts in a row."""
 
     @property
     def begun(self) -> bool:
@@ -117,8 +119,7 @@ class Slot:
         return ready.engine_id
 
     async def end(self) -> None:
-        """Kill the process, if there is one; what is in hand is for the next one."""
-        self._written = 0
+        """Kill the process, if there is one."""
         await self._worker.kill()
 
     def take(self, ticket: Ticket) -> None:
@@ -129,19 +130,18 @@ class Slot:
         if is_next and self._write(ticket.job):
             self._written += 1
         if len(self.hand) == 1:
-            self._begin(trio.current_time())
+            self._begin()
 
-    def put_down(self) -> tuple[Ticket, float]:
-        """Take the first job out of the slot's hand; return it and how long it took, in s."""
+    def put_down(self) -> Ticket:
+        """Take the first job out of the slot's hand."""
         ticket = self.hand.popleft()
-        now = trio.current_time()
         self._written = max(self._written - 1, 0)
         self._expected_ms -= ticket.expected_ms
         if self.hand:
-            self._begin(now)
+            self._begin()
         else:
             self._expected_ms = 0.0  # the sum of floats need not be 0
-        return ticket, now - ticket.started
+        return ticket
 
     def _write(self, job: EvaluationJob) -> bool:
         try:
@@ -149,35 +149,37 @@ class Slot:
         except ValueError:
             return False  # `work` says so
 
-    def _begin(self, now: float) -> None:
+    def _begin(self) -> None:
         """Let the first job's time run; wake a dozing task if the worker has still to get it."""
         ticket = self.hand[0]
-        ticket.started = now
+        ticket.started = trio.current_time()
         if self._doze is None:
             return
         if self.begun:
-            self._doze.deadline = now + _limit_s(ticket.job)
+            self._doze.deadline = ticket.started + _limit_s(ticket.job)
         else:
             self._doze.cancel()
 
     async def doze(self) -> None:
         """Wait until there is a job in hand. Raises `WorkerLost` when the worker is gone."""
-        with trio.CancelScope() as self._doze:
-            await self._worker.readable()
-        expired = self._doze.cancelled_caught and self.begun
-        self._doze = None
+        try:
+            with trio.CancelScope() as self._doze:
+                await self._worker.readable()
+            expired = self._doze.cancelled_caught and self.begun
+        finally:
+            self._doze = None
         if expired:
             raise WorkerLost("no answer before the deadline", FaultReason.DEADLINE)
         if not self.hand:
             raise WorkerLost("the worker ended while it was idle")
 
-    async def work(self) -> Outcome | Fault:
+    async def work(self) -> Answered:
         """Bring the first job in hand to its end. Raises `WorkerLost`."""
         job = self.hand[0].job
         try:
             reply = await self._first_reply(job)
         except ValueError as error:
-            return Fault(FaultReason.BAD_JOB, str(error))
+            return Answered(Fault(FaultReason.BAD_JOB, str(error)))
         for _ in range(MAX_QUESTIONS):
             if isinstance(reply, wire.Compiled):
                 reply = await self._worker.ask(b"", _limit_s(job))
@@ -185,19 +187,24 @@ class Slot:
                 try:
                     answer = await self._answer(reply)
                 except Fault as fault:
-                    # the worker waits: tell it there is none, and the caller why
-                    nothing = wire.Module if isinstance(reply, wire.Need) else wire.Blob
-                    await self._worker.ask(wire.frame(nothing(body=None)), _limit_s(job))
-                    return fault
+                    await self._have_none(reply, job)
+                    return Answered(fault)
                 self.hand[0].started = trio.current_time()
                 reply = await self._worker.ask(answer, COMPILE_LIMIT_S)
             else:
                 break
         if isinstance(reply, wire.Done) and reply.job_id == job.job_id:
-            return reply.outcome
+            return Answered(reply.outcome, reply.took_us / 1_000)
         if isinstance(reply, wire.Failed) and reply.job_id == job.job_id:
-            return Fault(reply.reason, reply.detail)
+            return Answered(Fault(reply.reason, reply.detail), reply.took_us / 1_000)
         raise WorkerLost(f"{type(reply).__name__} out of turn")
+
+    async def _have_none(self, question: wire.Need | wire.NeedBlob, job: EvaluationJob) -> None:
+        """Tell the worker, which waits, that it gets no answer; it gives the job up."""
+        nothing = wire.Module if isinstance(question, wire.Need) else wire.Blob
+        reply = await self._worker.ask(wire.frame(nothing(body=None)), _limit_s(job))
+        if not isinstance(reply, wire.Failed) or reply.job_id != job.job_id:
+            raise WorkerLost(f"{type(reply).__name__} out of turn")
 
     async def _first_reply(self, job: EvaluationJob) -> wire.Reply:
         """Return what the worker says first about a job; `ValueError` if it cannot be written."""

@@ -8,7 +8,8 @@ Rules:
    compiles itself), for data by `NeedBlob`, gets a `Blob`, and says `Compiled` when it is about to
    run what it asked for. Jobs may be lined up in the pipe, also before such an answer; they are
    worked off one at a time, in their order.
-3. Outcome and job are checked on arrival like anything else that travels.
+3. `took_us` is the worker's working time, questions left out: of this machine, never hashed.
+4. Outcome and job are checked on arrival like anything else that travels.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Done(Record, tag="done"):
 
     job_id: U64
     outcome: Outcome
+    took_us: U64
 
 
 class Failed(Record, tag="failed"):
@@ -85,6 +87,7 @@ class Failed(Record, tag="failed"):
     job_id: U64
     reason: FaultReason
     detail: str
+    took_us: U64
 
 
 Request = Run | Module | Load | Blob

@@ -18,6 +18,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections import deque
 from typing import BinaryIO
 
@@ -77,15 +78,26 @@ def serve(connection: Connection, sandbox: Evaluator) -> None:
 
 
 def _answer(connection: Connection, sandbox: Evaluator, job: EvaluationJob) -> wire.Reply:
+    began = None
     try:
         if job.module_hash not in sandbox:
             _fetch(connection, sandbox, job.module_hash)
         for digest in sandbox.missing_blobs(job):
             _fetch_blob(connection, sandbox, digest)
-        return wire.Done(job_id=job.job_id, outcome=sandbox.evaluate(job))
+        began = time.perf_counter_ns()
+        outcome = sandbox.evaluate(job)
+        return wire.Done(job_id=job.job_id, outcome=outcome, took_us=_since_us(began))
     except Fault as fault:
-        detail = fault.detail[: wire.MAX_DETAIL_CHARS]
-        return wire.Failed(job_id=job.job_id, reason=fault.reason, detail=detail)
+        return wire.Failed(
+            job_id=job.job_id,
+            reason=fault.reason,
+            detail=fault.detail[: wire.MAX_DETAIL_CHARS],
+            took_us=0 if began is None else _since_us(began),
+        )
+
+
+def _since_us(began: int) -> int:
+    return (time.perf_counter_ns() - began) // 1_000
 
 
 def _fetch(connection: Connection, sandbox: Evaluator, module_hash: bytes) -> None:

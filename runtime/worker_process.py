@@ -98,11 +98,14 @@ class WorkerProcess:
             self._buffer += await self._read()
 
     def receive_at_once(self) -> wire.Reply | None:
-        """Return the reply that is in the pipe whole, if one is.
+        """Return the next reply if it has arrived whole.
 
         Raises `WorkerLost` at the end, and when it is nonsense.
         """
         try:
+            # what a worker said before it was lost counts, so the end is not looked for first
+            if (reply := self._buffered()) is not None:
+                return reply
             self._buffer += self._read_at_once()
             return self._buffered()
         except BlockingIOError:
@@ -126,6 +129,7 @@ class WorkerProcess:
         process, self._process = self._process, None
         self._buffer.clear()
         self._writing = False
+        self._input = self._output = -1
         if process is None:
             return
         with trio.CancelScope(shield=True):

@@ -8,15 +8,19 @@ Rules:
    rule reaches it.
 4. The metagraph of the next epoch is proposed as soon as a quorum has observed it, by any primary
    that has read the same one. It counts as work: a primary that withholds it loses its view.
+5. The owner's change whose turn it is counts as work, too. A batch holds one at most, and none
+   beside a metagraph, so that there is always room for statements.
 """
 
 from __future__ import annotations
 
 from consensus.engine import Engine
+from protocol.actions import Action
 from protocol.codec import encode
 from protocol.records.batch import Batch
 from protocol.records.metagraph import EpochMetagraph
 from registry.epochs import why_not_wanted
+from validator_node.owner.pool import RegistryPool
 from validator_node.statements import StatementPool
 from validator_node.store import Store
 
@@ -33,6 +37,8 @@ class Batching:
         self._pool = pool
         self._interval_s = interval_s
         self._window = store.genesis.parameters.window
+        self.changes = RegistryPool(store)
+        """The owner's changes that wait to be ordered."""
         self.close_at: float | None = None
         """When the open batch closes, on the clock of `propose`; None while nothing waits."""
         self.metagraph: EpochMetagraph | None = None
@@ -54,6 +60,7 @@ class Batching:
 
     def note_executed(self, seq: int) -> None:
         """Look whether the slot that was executed last changed the state."""
+        self.changes.on_executed()
         if self._changed(seq):
             self.last_change = seq
 
@@ -61,7 +68,11 @@ class Batching:
         """Return whether something waits to be ordered or a state root to be named."""
         owed = self.last_change > 0 and height < self.last_change + self._window
         # What waits behind a gap in its signer's counters is no work: no primary could order it.
-        return self._pool.has_next([]) or owed or self._wanted([]) is not None
+        return self._pool.has_next([]) or owed or self._next_change([]) is not None
+
+    def _next_change(self, in_flight: list[Batch]) -> Action | None:
+        """Return what goes before the statements into the next batch, if anything does."""
+        return self._wanted(in_flight) or self.changes.next_change(in_flight)
 
     def _wanted(self, in_flight: list[Batch]) -> EpochMetagraph | None:
         """Return our metagraph if a quorum has observed it and no batch holds it (rule 4)."""
@@ -78,9 +89,9 @@ class Batching:
         """Return the next batch if this node leads and its time has come."""
         slot = engine.open_slot
         in_flight = engine.in_flight
-        metagraph = None if slot is None else self._wanted(in_flight)
+        change = None if slot is None else self._next_change(in_flight)
         if slot is None or not (
-            metagraph is not None
+            change is not None
             or self._pool.has_next(in_flight)
             or self._must_name_root(engine.height, in_flight)
         ):
@@ -94,10 +105,10 @@ class Batching:
         if now < self.close_at:
             return None
         self.close_at = None
-        if metagraph is None:
+        if change is None:
             return Batch(state_root=root, actions=tuple(self._pool.take(in_flight)))
-        statements = self._pool.take(in_flight, len(encode(metagraph)))
-        return Batch(state_root=root, actions=(metagraph, *statements))
+        statements = self._pool.take(in_flight, len(encode(change)))
+        return Batch(state_root=root, actions=(change, *statements))
 
     def _must_name_root(self, height: int, in_flight: list[Batch]) -> bool:
         last = self.last_change

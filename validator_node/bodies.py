@@ -1,4 +1,4 @@
-"""Bodies and modules by their hash, from the other validators."""
+"""Bodies and modules by their hash, from the other validators and from who published them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ log = structlog.get_logger(__name__)
 
 
 class Bodies:
-    """Fetches what this node lacks. `holders` returns the peer ids of the other validators."""
+    """Fetches what this node lacks.
+
+    `holders` returns the peer ids of the other validators, `module_holders` those of further peers
+    that may have a part of a challenge: who published it, before any validator has it.
+    """
 
     def __init__(
-        self, store: Store, fetcher: BlobFetcher, holders: Callable[[], list[str]]
+        self,
+        store: Store,
+        fetcher: BlobFetcher,
+        holders: Callable[[], list[str]],
+        module_holders: Callable[[], list[str]] = list,
     ) -> None:
         self._store = store
         self._fetcher = fetcher
         self._holders = holders
+        self._module_holders = module_holders
 
     async def body(self, submission: Submission) -> bytes | None:
         """Return a submission's body, kept from now on; None if nobody delivered it."""
@@ -50,7 +59,7 @@ class Bodies:
             return await self._fetcher.fetch(
                 digest,
                 size=None,
-                holders=self._holders,
+                holders=lambda: [*self._holders(), *self._module_holders()],
                 max_bytes=MAX_MODULE_BYTES,
                 deadline_s=MODULE_DEADLINE_S,
             )

@@ -110,6 +110,10 @@ class ConsensusDriver:
             return False
         return True
 
+    def tell_work(self) -> None:
+        """Look whether something waits to be ordered, now that something new may."""
+        self.offer(inputs.WorkPending(self.batching.has_work(self.engine.height)))
+
     async def run(self) -> None:
         """Run turns for ever."""
         epoch = self.engine.core.voters.epoch

@@ -24,7 +24,7 @@ def sources_of(node: Node) -> Sources:
         gauges=_gauges(node),
         labelled_gauges={
             "jobs_waiting": ("Jobs queued", "challenge", lambda: node.worked.waiting),
-            "jobs_running": ("Jobs in hand", "challenge", lambda: node.worked.running),
+            "jobs_running": ("Workers at jobs", "challenge", lambda: node.worked.running),
             **chain_labelled(node.weights),
         },
         counters=_counters(node),
@@ -70,6 +70,10 @@ def _work(node: Node) -> dict[str, Figure]:
     intake = node.intake
     return {
         "submissions_waiting": ("Submissions not yet admitted", lambda: len(intake)),
+        "changes_waiting": (
+            "Changes of the owner not yet ordered",
+            lambda: len(node.driver.batching.changes),
+        ),
         "bodies_awaited": (
             "Submissions whose body is on its way",
             lambda: len(intake.awaited) if intake.awaited is not None else 0,
@@ -219,6 +223,11 @@ def _labelled(node: Node) -> dict[str, Labelled]:
             "Consensus keys that were not relayed",
             "reason",
             lambda: node.key_relay.refused,
+        ),
+        "changes_refused": (
+            "Changes of the owner that were not taken in",
+            "reason",
+            lambda: driver.batching.changes.refused,
         ),
         "sync": ("State sync events", "event", lambda: node.follower.counts),
         "refused": ("Submissions refused at intake", "reason", lambda: node.intake.refused),

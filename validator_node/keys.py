@@ -23,7 +23,8 @@ from protocol.identity import ConsensusKey, Hotkey
 from validator_node.errors import ConfigError
 
 PASSPHRASE_VARIABLE = "VALIDATOR_PASSPHRASE"  # noqa: S105 - a name, not a secret
-_MAGIC = b"validator-keystore/1\n"
+KEYSTORE_MAGIC = b"validator-keystore/1\n"
+"""What a keystore begins with."""
 _SALT_BYTES = pwhash.scrypt.SALTBYTES
 _FILE_LIMIT = 4096
 _STORAGE_KEY_INFO = b"validator-node storage key 1"
@@ -88,7 +89,7 @@ def _box(passphrase: str, salt: bytes) -> SecretBox:
 def save_keystore(path: Path, seeds: Seeds, passphrase: str) -> None:
     """Write the keystore; `ConfigError` if the file exists, because keys are never overwritten."""
     salt = utils.random(_SALT_BYTES)
-    data = _MAGIC + salt + bytes(_box(passphrase, salt).encrypt(encode(seeds)))
+    data = KEYSTORE_MAGIC + salt + bytes(_box(passphrase, salt).encrypt(encode(seeds)))
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -107,9 +108,9 @@ def load_keystore(path: Path, passphrase: str) -> Keys:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"keystore {path}: {error.strerror}") from error
-    if not data.startswith(_MAGIC) or len(data) > _FILE_LIMIT:
+    if not data.startswith(KEYSTORE_MAGIC) or len(data) > _FILE_LIMIT:
         raise ConfigError(f"{path} is not a validator keystore")
-    salt, box = data[len(_MAGIC) :][:_SALT_BYTES], data[len(_MAGIC) + _SALT_BYTES :]
+    salt, box = data[len(KEYSTORE_MAGIC) :][:_SALT_BYTES], data[len(KEYSTORE_MAGIC) + _SALT_BYTES :]
     try:
         return Keys.of(decode(Seeds, _box(passphrase, salt).decrypt(box)))
     except (CryptoError, DecodeError, ValueError) as error:

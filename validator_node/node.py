@@ -15,7 +15,6 @@ import time
 import structlog
 import trio
 
-from consensus.inputs import WorkPending
 from consensus.validators import Voters
 from protocol.codec import encode
 from protocol.identity import verify_consensus
@@ -47,6 +46,8 @@ from validator_node.modules import Modules
 from validator_node.network.network import Network
 from validator_node.outbox import Outbox
 from validator_node.overtaken import is_overtaken
+from validator_node.owner.gossip import RegistryGossip
+from validator_node.owner.queries import RegistryQueries
 from validator_node.peers import Peers
 from validator_node.queries import QueryService
 from validator_node.records.assembly import RecordParts
@@ -125,7 +126,9 @@ class Node:
         config, genesis, network = self.config, self.genesis, self.network
         self.audit = AuditLog(self.store.database, config.audit_dir)
         self.fetcher = BlobFetcher(over(network), on_lie=self._on_blob_lie)
-        bodies = Bodies(self.store, self.fetcher, self._validators)
+        changes = self.driver.batching.changes
+        self.registry = RegistryGossip(network, self.store, changes, self.driver.tell_work)
+        bodies = Bodies(self.store, self.fetcher, self._validators, self.registry.holders)
         self.evaluations = EvaluationService(
             self.store,
             pool,
@@ -175,6 +178,7 @@ class Node:
         self.snapshots = SnapshotKeeper(
             self.store, config.state_dir, every=config.snapshot_every_slots
         )
+        self.registry_queries = RegistryQueries(self.store, self.driver.batching.changes)
         self.sync_server = SyncServer(self.store, self.snapshots.offers)
         self.blobs = BlobService(
             [self.store.body, self.snapshots.blob, modules.get],
@@ -231,10 +235,9 @@ class Node:
         return 0 if self.me is None else self.driver.pool.executed(self.me)
 
     def _offer_metagraph(self, metagraph: EpochMetagraph) -> None:
-        batching = self.driver.batching
-        if batching.metagraph != metagraph:
-            batching.metagraph = metagraph
-            self.driver.offer(WorkPending(batching.has_work(self.driver.engine.height)))
+        if self.driver.batching.metagraph != metagraph:
+            self.driver.batching.metagraph = metagraph
+            self.driver.tell_work()
 
     # --- what a batch brought about ----------------------------------------------------------
 
@@ -252,6 +255,7 @@ class Node:
         if outcome.catalogue_changed or outcome.decided:
             self.canary.look(self.store.tree.view(), self.me)
             self.topics.reconsider()
+        self.registry.on_executed()
         for weights in outcome.weights:
             log.info("epoch closed", epoch=weights.epoch, seq=header.seq)
             self.weights.on_closed(weights, header.seq)
@@ -297,7 +301,7 @@ class Node:
                 "`validator-node signing-history new`",
                 reason=self.why_observing,
             )
-        for server in (self.queries, self.blobs, self.sync_server):
+        for server in (self.queries, self.registry_queries, self.blobs, self.sync_server):
             server.serve(self.network)
         self.links.open(self.network, self.driver)
         async with trio.open_nursery() as nursery:
@@ -315,6 +319,7 @@ class Node:
             nursery.start_soon(self.weights.run)
             nursery.start_soon(self.key_relay.run)
             nursery.start_soon(self.topics.run)
+            nursery.start_soon(self.registry.run)
 
     async def _sample(self) -> None:
         while True:  # metrics are read in another thread, which cannot ask trio

@@ -41,6 +41,29 @@ def intake(site: Site) -> Target:
     return Target(run, (RefusedError,), (*seeds, *examples(SubmissionMessage)), True)
 
 
+def owner_changes(site: Site) -> Target:
+    """A gossip message on the topic of the owner's changes."""
+    from protocol.actions import RegistryChange
+    from protocol.codec import encode
+    from tests.makers import make_challenge
+    from tests.support import World
+    from validator_node.owner.pool import WINDOW, RegistryPool
+    from validator_node.store import Store
+
+    world = World()
+    store = site.stack.enter_context(_closing(Store.open(site.folder / "db", world.genesis)))
+    pool = RegistryPool(store)
+
+    def run(data: bytes) -> None:
+        if pool.check(data) is not CheckAnswer.ACCEPT:
+            raise RefusedError
+        assert len(pool) <= WINDOW
+        pool.next_change([])
+
+    changes = [world.change(n, make_challenge(f"c{n}")) for n in range(1, WINDOW + 1)]
+    return Target(run, (RefusedError,), (*map(encode, changes), *examples(RegistryChange)), True)
+
+
 class RefusedError(Exception):
     """The target answered that it does not take the input."""
 

@@ -157,11 +157,14 @@ def _victim(site: Site) -> Victim:
 
     async def services(network: Any, nursery: Any) -> None:
         from validator_node.links import CONSENSUS_PROTOCOL
+        from validator_node.owner.pool import RegistryPool
+        from validator_node.owner.queries import RegistryQueries
         from validator_node.peers import Peers
         from validator_node.queries import QueryService
         from validator_node.sync.serving import SyncServer
 
         QueryService(store, place.intake).serve(network)
+        RegistryQueries(store, RegistryPool(store)).serve(network)
         SyncServer(store).serve(network)
         _serve_blobs(network, store)
         peers = Peers(world.voters, world.network_id)

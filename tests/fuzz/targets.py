@@ -26,6 +26,8 @@ TARGETS: dict[str, Maker] = {
     "message": record(_in("consensus.messages", "Message")),
     "statement": record(_in("protocol.records.statement", "Statement")),
     "submission": record(_in("protocol.records.submission", "SubmissionMessage"), 262_144),
+    "registry-change": record(_in("protocol.actions", "RegistryChange"), 32_768),
+    "registry-reply": record(_in("validator_node.owner.queries", "RegistryReply"), 1_048_576),
     "node-record": record(_in("protocol.records.validators", "SignedNodeRecord"), 8_192),
     "peers-reply": record(_in("protocol.records.validators", "PeerExchangeReply")),
     "receipt-record": record(_in("protocol.records.result", "Receipt"), 262_144),
@@ -60,6 +62,7 @@ TARGETS: dict[str, Maker] = {
     "platform-file": decoders.platform_file,
     # What a node keeps between one input and the next.
     "intake": handlers.intake,
+    "owner-changes": handlers.owner_changes,
     "introduction": handlers.introduction,
     "engine": handlers.engine,
     "queries": handlers.queries,
@@ -70,6 +73,9 @@ TARGETS: dict[str, Maker] = {
     "stream-gossip": streams.gossip,
     "stream-status": requests("/validator/1/status", b""),
     "stream-receipt": requests("/validator/1/receipt", bytes(32), bytes(range(32))),
+    "stream-registry": requests(
+        "/validator/1/registry", kind=_in("validator_node.owner.queries", "RegistryQuery")
+    ),
     "stream-blob": requests(
         "/validator/1/blob", bytes(32), kind=_in("protocol.records.blob", "BlobRequest")
     ),

@@ -86,6 +86,63 @@ def test_a_challenge_at_its_cap_leaves_the_place_to_others() -> None:
     assert queue.pop(3) == ("a2", "a")
 
 
+def test_a_place_takes_no_other_challenge_into_its_line() -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    queue.push("a0", Claim("a"))
+    assert queue.pop(HERE) == ("a0", "a")
+    queue.push("b0", Claim("b"))
+    queue.push("b1", Claim("b"))
+    assert queue.pop(HERE) is None
+    assert queue.pop("elsewhere") == ("b0", "b")
+    queue.finish("a", HERE, 1.0)
+    assert queue.pop(HERE) == ("b1", "b")
+
+
+def test_a_line_ends_when_another_challenges_turn_has_come() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    for name in ("a", "b"):
+        for _ in range(100):  # one turn is worth five jobs
+            queue.push(name, Claim(name))
+            served(queue, 1, {name: 1.0})
+    for _ in range(50):
+        queue.push("a", Claim("a"))
+        queue.push("b", Claim("b"))
+    taken = []
+    while (found := queue.pop(HERE)) is not None:
+        taken.append(found[1])
+    assert taken == ["a"] * 5
+    for name in taken:
+        queue.finish(name, HERE, 1.0)
+    assert queue.pop(HERE) == ("b", "b")
+
+
+def test_what_is_put_back_is_served_first_and_in_its_order() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    claims = [Claim("a", b"x"), Claim("a", b"y"), Claim("a", b"x")]
+    for number, claim in enumerate(claims):
+        queue.push(f"{number}", claim)
+    taken = [queue.pop(HERE) for _ in range(3)]
+    queue.push("other", Claim("b"))
+    assert [one and one[0] for one in taken] == ["0", "1", "2"]
+    queue.finish("a", HERE, 1.0)
+    for item, claim in (("2", claims[2]), ("1", claims[1])):
+        queue.put_back(item, claim, HERE)
+    assert (queue.running, len(queue)) == ({}, 3)
+    assert served(queue, 3, {}) == ["1", "2", "other"]
+
+
+def test_a_slow_job_is_remembered_longer_than_the_mean() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    for cost in (0.2, 1_000.0, *[0.2] * 30):
+        queue.push("a", Claim("a"))
+        served(queue, 1, {"a": cost})
+    assert queue.cost_ms("a") < 2 < 20 < queue.peak_ms("a")
+    for _ in range(60):
+        queue.push("a", Claim("a"))
+        served(queue, 1, {"a": 0.2})
+    assert queue.peak_ms("a") < 2
+
+
 def test_a_place_may_have_several_jobs_of_a_challenge_at_its_cap() -> None:
     queue: FairQueue[str] = FairQueue(1)
     for number in range(4):

@@ -180,6 +180,22 @@ def test_the_policy_bounds_what_is_written(sandbox: Sandbox) -> None:
         assert run(sandbox, write, policy=policy).outcome_class is expected
 
 
+def test_bringing_a_jobs_data_pushes_only_that_of_others_out(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.sandbox.MAX_BLOB_BYTES", 60)
+    mine, other, more = b"m" * 10, b"o" * 40, b"+" * 20
+    bodies = {sha256(body): body for body in (mine, other, more)}
+    both = [DataBlob(key=key, digest=sha256(body)) for key, body in ((b"a", mine), (b"b", more))]
+    alone = DataBlob(key=b"o", digest=sha256(other))
+    code = sandbox.load(module())
+    for blobs in ([both[0]], [alone], both, [alone], both):
+        job = job_for(code, policy=with_data(*blobs))
+        for digest in sandbox.missing_blobs(job):
+            sandbox.load_blob(bodies[digest])
+        assert sandbox.evaluate(job).outcome_class is OutcomeClass.OK
+
+
 def test_data_blobs_by_name(sandbox: Sandbox) -> None:
     code_hash = sandbox.load(
         guest(f"""
@@ -237,7 +253,7 @@ def test_frames_hold_the_largest_writes() -> None:
         log=(),
         writes=storage.writes(),
     )
-    frame = wire.frame(wire.Done(job_id=1, outcome=outcome))
+    frame = wire.frame(wire.Done(job_id=1, outcome=outcome, took_us=1))
     reply = wire.read_reply(frame[wire.LENGTH_BYTES :])
     assert isinstance(reply, wire.Done)
     assert reply.outcome == outcome

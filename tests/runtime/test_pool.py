@@ -239,13 +239,13 @@ async def test_a_challenge_that_floods_leaves_room_for_others() -> None:
 async def test_the_stats_are_live() -> None:
     async with open_pool(2, module_source=MODULES.get) as pool:
         await pool.evaluate(good_job)
-        slow = msgspec.structs.replace(endless_job, deadline_ms=300)
+        slow = msgspec.structs.replace(endless_job, challenge_id="slow", deadline_ms=300)
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(fault_of, pool, slow)
             await until(lambda: pool.busy == 2 and pool.queued == 1)
             stats = pool.stats()
-            assert (stats.workers, stats.running, stats.waiting) == (2, {"tiny": 2}, {"tiny": 1})
+            assert (stats.workers, stats.running, stats.waiting) == (2, {"slow": 2}, {"slow": 1})
         stats = pool.stats()
         assert (stats.faults[FaultReason.DEADLINE], stats.evaluated[OutcomeClass.OK]) == (3, 1)
         assert stats.busy_s > 0.8

@@ -1,4 +1,4 @@
-"""When the primary proposes the metagraph of the next epoch."""
+"""When the primary proposes the metagraph of the next epoch, and the owner's changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from protocol.codec import sha256
+from protocol.codec import encode, sha256
 from protocol.records.metagraph import EpochMetagraph
 from registry import lifecycle
 from tests.support import World, make_challenge, make_verdict, observation_of
@@ -124,3 +124,40 @@ def test_what_is_of_an_epoch_gone_by_is_forgotten(site: Site) -> None:
     site.batching.last_change = 0
     assert not site.has_work
     assert site.batching.metagraph is None
+
+
+def test_a_change_of_the_owner_goes_before_the_statements(site: Site) -> None:
+    first, second = (site.world.change(n, make_challenge(f"c{n}")) for n in (1, 2))
+    assert site.batching.changes.check(encode(first))
+    assert site.has_work
+    statement = site.world.statement(0, VERDICT)
+    site.pool.add(statement)
+    batch = site.propose()
+    assert batch.actions == (first, statement)
+    site.in_flight.append(batch)
+    assert site.propose().actions == ()  # a root is owed, nothing waits
+    assert site.batching.changes.check(encode(second))
+    assert site.propose().actions == (second,)
+    site.in_flight.clear()
+    site.world.decide(site.store, *batch.actions)
+    site.pool.execute(statement.header)
+    site.batching.note_executed(1)
+    assert site.propose().actions == (second,)
+
+
+def test_a_change_behind_a_gap_is_no_work(site: Site) -> None:
+    site.batching.changes.check(encode(site.world.change(2, make_challenge("gamma"))))
+    assert len(site.batching.changes) == 1
+    assert not site.has_work
+    assert site.propose() is None
+
+
+def test_a_metagraph_goes_first_and_alone(site: Site) -> None:
+    change = site.world.change(1, make_challenge("gamma"))
+    metagraph = site.batching.metagraph = site.world.metagraph(1)
+    site.observe(metagraph)
+    site.batching.changes.check(encode(change))
+    batch = site.propose()
+    assert batch.actions == (metagraph,)
+    site.in_flight.append(batch)
+    assert site.propose().actions == (change,)

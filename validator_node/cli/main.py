@@ -13,6 +13,7 @@ from validator_node.cli import (
     challenge,
     db,
     devchain,
+    owner,
     receipt,
     signing_history,
     testnet,
@@ -25,6 +26,7 @@ app.add_typer(receipt.app, name="receipt")
 app.add_typer(db.app, name="db")
 app.add_typer(audit.app, name="audit")
 app.add_typer(challenge.app, name="challenge")
+app.add_typer(owner.app, name="owner")
 app.add_typer(weights.app, name="weights")
 app.command("metagraph")(weights.metagraph)
 app.add_typer(signing_history.app, name="signing-history")

@@ -1,0 +1,68 @@
+"""The owner's hotkey, from a file: a keystore, a Bittensor hotkey, or a bare seed.
+
+| file | how it is told |
+|---|---|
+| a validator's keystore | its first bytes; needs the passphrase |
+| an unencrypted hotkey of a Bittensor wallet | JSON with `secretSeed` |
+| a seed | 64 hexadecimal digits, with or without `0x` |
+
+Nobody but its owner may be able to read the file. What it holds is never part of an error.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from protocol.identity import Hotkey
+from validator_node.errors import ConfigError
+from validator_node.keys import KEYSTORE_MAGIC, load_keystore, passphrase
+
+_FILE_LIMIT = 16_384
+
+
+def load_owner_key(path: Path, passphrase_file: Path | None) -> Hotkey:
+    """Open the hotkey in `path`. Raises `ConfigError`, which says what is wrong with the file."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path} can be read by others: run chmod 600 {path}")
+        with path.open("rb") as file:
+            data = file.read(_FILE_LIMIT)
+    except OSError as error:
+        raise ConfigError(f"key {path}: {error.strerror}") from error
+    if data.startswith(KEYSTORE_MAGIC):
+        return load_keystore(path, passphrase(passphrase_file)).hotkey
+    if data.lstrip().startswith(b"{"):
+        return _wallet_hotkey(path, data)
+    return Hotkey(_seed(path, data.decode(errors="replace").strip()))
+
+
+def _wallet_hotkey(path: Path, data: bytes) -> Hotkey:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ConfigError(f"key {path}: found damaged JSON; expected a wallet's hotkey") from None
+    seed = content.get("secretSeed")
+    if not isinstance(seed, str):
+        raise ConfigError(
+            f"key {path}: found no secretSeed; expected an unencrypted hotkey file with its seed. "
+            "Make it anew from its mnemonic by `btcli wallet regen-hotkey`"
+        )
+    hotkey = Hotkey(_seed(path, seed))
+    address = content.get("ss58Address", hotkey.address)
+    if address != hotkey.address:
+        raise ConfigError(f"key {path}: its seed belongs to {hotkey.address}, not to {address}")
+    return hotkey
+
+
+def _seed(path: Path, text: str) -> bytes:
+    try:
+        seed = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        seed = b""
+    if len(seed) != 32:
+        raise ConfigError(
+            f"key {path}: expected a keystore, an unencrypted Bittensor hotkey file, or a seed of "
+            "64 hexadecimal digits"
+        )
+    return seed
