@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from challenges import kept
@@ -101,11 +101,11 @@ def _build(files: Sequence[Path], world: str) -> bytes:
         command = [sys.executable, "-c", "import componentize_py; componentize_py.script()"]
         command += ["-d", str(SDK / "wit"), "-w", world, "componentize", "--stub-wasi"]
         command += ["-p", "app", "platform_entry", "-o", "module.wasm"]
-        _run(command, folder)
+        _run(command, folder, {path.name: path for path in files})
         return (folder / "module.wasm").read_bytes()
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], folder: Path, sources: Mapping[str, Path]) -> None:
     # an environment without packages: those of whoever builds are not the challenge's
     environment = os.environ | {"VIRTUAL_ENV": str(folder)}
     try:
@@ -121,23 +121,22 @@ def _run(command: list[str], folder: Path) -> None:
     except subprocess.TimeoutExpired:
         raise BuildError(f"componentize-py did not end within {BUILD_LIMIT_S} s") from None
     if done.returncode:
-        raise BuildError(_told(done.stderr or done.stdout))
+        raise BuildError(_told(done.stderr or done.stdout, sources))
 
 
-_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt))(?::.*)?$")
-_PLACE = re.compile(r'^\s*File "/0/([^"]+)", line (\d+)')
+_PLACE = re.compile(r'^\s*File "/0/([^"]+)", line (\d+)', re.MULTILINE)
+_CAUSE = re.compile(r"^Caused by:\s+(?:\d+: )?(.+)", re.MULTILINE)
 
 
-def _told(output: str) -> str:
-    """Return the Python error and its place, if it is one; all that was said if not."""
-    lines = output.partition("Stack backtrace:")[0].rstrip().splitlines()
-    errors = [line.strip() for line in lines if _ERROR.match(line.strip())]
-    if not errors:
-        return "\n".join(lines)
-    kit = {path.name for path in SDK.glob("*.py")}
-    found = [match for match in map(_PLACE.match, lines) if match and match[1] not in kit]
-    where = f"source/{found[-1][1]}:{found[-1][2]}" if found else "source"
+def _told(output: str, sources: Mapping[str, Path]) -> str:
+    """Return an error of the source and its place; what else was said without Rust's backtrace."""
+    said = output.partition("Stack backtrace:")[0].strip()
+    cause = _CAUSE.search(said)
+    if cause is None or "Traceback (most recent call last)" not in said:
+        return said
+    places = [place for place in _PLACE.findall(said) if place[0] in sources]
+    where = f"{sources[places[-1][0]]}:{places[-1][1]}" if places else "source"
     advice = "Mend the line: the top level of the source runs during the build."
-    if "ModuleNotFoundError" in errors[-1]:
-        advice = "Put what you need into source/: no package of this machine is seen."
-    return f"{where}: {errors[-1]}. {advice}"
+    if cause[1].startswith("ModuleNotFoundError"):
+        advice = "The component's Python has no such module: put what you need of it into source/."
+    return f"{where}: {cause[1].strip()}. {advice}"

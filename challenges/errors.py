@@ -43,9 +43,6 @@ def with_paths(said: str, files: Iterable[Path]) -> str:
     Compilers name a place as ``name:LINE`` or ``name(LINE,COLUMN)``.
     """
     for path in files:
-        said = re.sub(
-            rf"(?<![\w/.]){re.escape(path.name)}(?=[:(]\d)",
-            lambda _, path=path: str(path),  # type: ignore[misc]
-            said,
-        )
+        whole = str(path).replace("\\", r"\\")  # a replacement reads backslashes
+        said = re.sub(rf"(?<![\w/.]){re.escape(path.name)}(?=[:(]\d)", whole, said)
     return said

@@ -96,18 +96,25 @@ class Project:
         return sorted(p for p in folder.glob("*") if p.suffix in DATA_SUFFIXES)
 
     def check_data(self) -> None:
-        """Refuse a file of ``data/`` that no build would embed. Raises `MistakeError`."""
+        """Refuse a file of ``data/`` that nothing would read. Raises `MistakeError`."""
         used = DATA_SUFFIXES if self.build.language == "c" else ()
-        for path in sorted((self.folder / "data").glob("*")):
-            if path.is_dir() or path.name.startswith(".") or path.suffix in {".md", *used}:
-                continue
-            raise MistakeError(
-                path,
-                "a file that is not built in",
-                f"{' or '.join(used) or 'nothing'} beside data/blobs (.md is for people)",
-                "Rename it, make it a blob (data/blobs and policy.data_keys), or put it into "
-                "source/ as code.",
-            )
+        for path in _files(self.folder / "data"):
+            if path.suffix not in {".md", *used}:
+                raise MistakeError(
+                    path,
+                    "a file that is not built in",
+                    f"{' or '.join(used) or 'nothing'} beside data/blobs (.md is for people)",
+                    "Rename it, make it a blob (data/blobs and policy.data_keys), or put it into "
+                    "source/ as code.",
+                )
+        for path in _files(self.folder / "data" / "blobs"):
+            if path.name not in self.spec.policy.data_keys:
+                raise MistakeError(
+                    path,
+                    "a file that data_get does not find",
+                    f"{path.name!r} among policy.data_keys",
+                    "Name it there in platform.toml, or remove it.",
+                )
 
     def blobs(self) -> dict[str, bytes]:
         """Return what ``policy.data_keys`` names, from ``data/blobs``. Raises `MistakeError`."""
@@ -250,6 +257,12 @@ def _expected(kind: str, words: str) -> str:
     words = re.sub(r"^(?:String|Data|Tuple|Dictionary|Value|List) should have ", "", words)
     words = re.sub(r"^String should match pattern ", "a text that matches ", words)
     return re.sub(r" (?:was|were) expected$", "", words)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the visible files of a folder, sorted; none if it is not there."""
+    found = sorted(folder.glob("*"))
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
 def _blob_too_large(path: Path, size: int, whole: int) -> MistakeError:

@@ -171,6 +171,10 @@ def test_data_that_no_build_embeds_is_refused(folder):
     with pytest.raises(MistakeError, match=r"data/table\.json: .*expected \.txt or \.csv"):
         load_project(folder).check_data()
     (data / "table.json").unlink()
+    (data / "blobs" / "words").write_text("")
+    with pytest.raises(MistakeError, match=r"data/blobs/words: .*'words' among policy\.data_keys"):
+        load_project(folder).check_data()
+    (data / "blobs" / "words").unlink()
     change(folder, 'language = "c"', 'language = "python"')
     with pytest.raises(MistakeError, match=r"data/some\.csv: .*expected nothing beside") as caught:
         load_project(folder).check_data()

@@ -1,8 +1,8 @@
 """Commands whose module is imported when they are called: importing all of them takes a second.
 
 `LazyGroup` is the class of a `typer.Typer`; the commands registered there stand beside `COMMANDS`.
-The help of the whole group imports every module, because it shows what each of them says. Typer keeps
-the classes of contexts and commands private: they have no type here.
+The help of the whole group imports every module, because it shows what each of them says. Typer
+keeps the classes of contexts and commands private: they have no type here.
 """
 
 from __future__ import annotations

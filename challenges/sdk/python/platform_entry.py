@@ -75,7 +75,7 @@ def _words(error: BaseException) -> str:
     name = type(error).__name__
     try:
         return f"{name}: {error}"
-    except Exception:
+    except (Exception, SystemExit):
         return f"{name}, whose text cannot be shown"
 
 
