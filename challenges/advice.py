@@ -6,11 +6,12 @@ sandbox's; here are only the words.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from challenges.errors import MistakeError
+from challenges.project import Project
 from registry.spec import ChallengeSpec
+from runtime.admission_rules import Rule
 from runtime.errors import AdmissionError
+from runtime.host_functions import NAMESPACE
 from runtime.outcome import Outcome, OutcomeClass
 
 _ADMISSION: dict[str, str] = {
@@ -33,9 +34,24 @@ _ADMISSION: dict[str, str] = {
 }
 _ADMISSION_DEFAULT = "Split the function or make the module smaller; the limit is the network's."
 
+_FOREIGN: dict[str, str] = {
+    "assemblyscript": (
+        "Math.random, Date, performance, crypto, process and console are the browser's and not "
+        "there: call random, timeMs and log of platform.ts instead."
+    ),
+    "c": (
+        "Define the function in source/, or do not call it: there is no libc and no WASI, and "
+        "platform_guest.h declares what the host has."
+    ),
+}
+"""What to do about an import that is not the platform's, by language."""
+
 _OUTCOME: dict[OutcomeClass, str] = {
     OutcomeClass.OUT_OF_FUEL: "Bound the work by the input's size, or raise policy.fuel.",
-    OutcomeClass.TRAP: "Check bounds and divisors, and refuse bad submissions instead of trapping.",
+    OutcomeClass.TRAP: (
+        "Check bounds and divisors, and refuse bad submissions instead of trapping; `challenge "
+        "run` shows what a module logged before it."
+    ),
     OutcomeClass.MEMORY_LIMIT: "Raise policy.memory_pages, or allocate less.",
     OutcomeClass.OUTPUT_LIMIT: "Shorten the message and metrics, or raise policy.max_output_bytes.",
     OutcomeClass.BAD_OUTPUT: (
@@ -48,12 +64,14 @@ _OUTCOME: dict[OutcomeClass, str] = {
 }
 
 
-def admission_mistake(path: Path, error: AdmissionError) -> MistakeError:
+def admission_mistake(project: Project, error: AdmissionError) -> MistakeError:
     """Return an admission's refusal in the author's words."""
     expected = f"at most {error.limit:,}" if isinstance(error.limit, int) else str(error.limit)
     found = f"{error.found:,}" if isinstance(error.found, int) else error.found
     advice = _ADMISSION.get(error.rule, _ADMISSION_DEFAULT)
-    return MistakeError(f"{path}: {error.rule}", found, expected, advice)
+    if error.rule == Rule.IMPORT and not found.startswith(f"{NAMESPACE}."):
+        advice = _FOREIGN.get(project.build.language, advice)
+    return MistakeError(f"{project.module_path}: {error.rule}", found, expected, advice)
 
 
 def outcome_advice(outcome: Outcome) -> str:

@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 from challenges.cache import cache_folder
+from challenges.progress import Say, silent
 from protocol.codec import sha256
 from runtime.artifact import Artifact
 from runtime.artifact_cache import KEY_BYTES, ArtifactCache
@@ -19,7 +20,7 @@ from runtime.component_artifact import build_component
 from runtime.engine import engine_id, new_component_engine
 
 
-def component_artifact(component: bytes) -> Artifact:
+def component_artifact(component: bytes, say: Say = silent) -> Artifact:
     """Return a component compiled, from the cache or in this process.
 
     Raises `Fault` (compile), `OSError`, and `runtime.artifact_cache.ArtifactFolderError`.
@@ -27,6 +28,7 @@ def component_artifact(component: bytes) -> Artifact:
     cache = open_cache()
     found = cache.get(sha256(component))
     if found is None:
+        say("compiling the component to machine code, once for each build: about 20 s")
         found = build_component(new_component_engine(), engine_id(), component)
         cache.put(found)
     return found

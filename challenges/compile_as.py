@@ -10,16 +10,17 @@ Rules:
   being imported, and bulk memory is off, so that fuel is spent on plain instructions only.
 """
 
-import functools
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from challenges.errors import BuildError, ToolMissingError
+from challenges import kept
+from challenges.cache import cache_folder
+from challenges.errors import BuildError, ToolMissingError, with_paths
+from challenges.progress import Say, silent
 
 SDK = Path(__file__).parent / "sdk" / "assemblyscript"
 VERSION = "0.28.20"
@@ -57,7 +58,13 @@ def node_problem() -> str | None:
     return None
 
 
-def compile_as(sources: Iterable[Path]) -> bytes:
+def kept_module(sources: Iterable[Path]) -> Path:
+    """Return where the module of these files is kept once two builds made it alike."""
+    how = " ".join((TOOLCHAIN, ENTRY, *FLAGS))
+    return kept.kept_path("modules", how, (*sorted(SDK.glob("*.ts")), *sorted(sources)))
+
+
+def compile_as(sources: Iterable[Path], say: Say = silent) -> bytes:
     """Compile AssemblyScript files with the SDK into one module.
 
     Raises:
@@ -67,30 +74,28 @@ def compile_as(sources: Iterable[Path]) -> bytes:
     problem = node_problem()
     if problem is not None:
         raise ToolMissingError(f"{problem}: install it, or write the challenge in C")
-    compiler = _compiler()
+    compiler, files = _installed(say), list(sources)
     with tempfile.TemporaryDirectory(prefix="challenge-build-") as name:
         folder = Path(name)
-        for path in (*sources, *SDK.glob("*.ts")):
+        for path in (*files, *SDK.glob("*.ts")):
             shutil.copy(path, folder / path.name)
         if not (folder / ENTRY).exists():
             raise BuildError(f"source: found no {ENTRY}; expected the entry file of that name.")
         command = ["node", str(compiler), ENTRY, "--outFile", "module.wasm", *FLAGS]
-        _run(command, folder, COMPILE_LIMIT_S)
+        try:
+            _run(command, folder, COMPILE_LIMIT_S)
+        except BuildError as error:
+            raise BuildError(with_paths(str(error), files)) from None
         return (folder / "module.wasm").read_bytes()
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "validator-node"
-
-
-@functools.cache
-def _compiler() -> Path:
+def _installed(say: Say) -> Path:
     """Return the compiler's script; installs it when this lock file's is not in the cache."""
     lock = hashlib.sha256((SDK / "package-lock.json").read_bytes()).hexdigest()[:16]
-    home = _cache() / f"assemblyscript-{VERSION}-{lock}"
+    home = cache_folder() / f"assemblyscript-{VERSION}-{lock}"
     script = Path("node_modules", "assemblyscript", "bin", "asc.js")
     if not (home / script).exists():
+        say(f"installing {TOOLCHAIN} with npm, 100 MB, once on this machine: about 20 s")
         home.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="install-", dir=home.parent) as name:
             fresh = Path(name) / "tool"

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from challenges.errors import BuildError, ToolMissingError
+from challenges.errors import BuildError, ToolMissingError, with_paths
 
 ZIGLANG_VERSION = "0.17.0"
 """Another version may compile to another module, so it is part of what a build means."""
@@ -49,6 +49,7 @@ FLAGS = (
     f"-Wl,-z,stack-size={STACK_BYTES}",
 )
 
+_NO_HEADER = re.compile(r"fatal error: '[^']+' file not found")
 _NOT_EXPORTED = re.compile(r"symbol exported via --export not found: (\w+)")
 
 
@@ -90,7 +91,10 @@ def compile_c(sources: Iterable[Path], data: Iterable[Path] = ()) -> bytes:
             shutil.copy(path, folder / path.name)
         for path in data:
             (folder / f"{path.stem}.h").write_text(data_header(path), encoding="ascii")
-        return _run(folder, [path.name for path in files if path.suffix == ".c"])
+        try:
+            return _run(folder, [path.name for path in files if path.suffix == ".c"])
+        except BuildError as error:
+            raise BuildError(with_paths(str(error), files)) from None
 
 
 def _check_compiler() -> None:
@@ -128,6 +132,11 @@ def _run(folder: Path, sources: Sequence[str]) -> bytes:
 
 def _told(stderr: str) -> str:
     missing = _NOT_EXPORTED.search(stderr)
+    if missing is None and _NO_HEADER.search(stderr):
+        return (
+            f"{stderr.strip()}\nThere is no libc: include platform_guest.h, stdint.h, stddef.h and "
+            "stdbool.h, a header of source/, or one made from data/."
+        )
     if missing is None:
         return stderr.strip()
     name = missing.group(1)

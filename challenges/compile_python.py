@@ -15,24 +15,24 @@ Rules:
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from challenges.cache import cache_folder
+from challenges import kept
 from challenges.errors import BuildError, ToolMissingError
+from challenges.progress import Say, silent
+from challenges.python_imports import check_imports, parse
 
 VERSION = "0.25.1"
 TOOLCHAIN = f"componentize-py {VERSION}"
 BUILD_LIMIT_S = 600
-MAX_KEPT = 8
-"""Components kept in the cache; the least recently used go first."""
 SDK = Path(__file__).parent / "sdk" / "python"
 ENTRY = "challenge.py"
 CONTEST = frozenset({"questions", "load", "answer", "score"})
@@ -50,46 +50,34 @@ def tool_problem() -> str | None:
     return None
 
 
-def compile_python(sources: Iterable[Path]) -> bytes:
+def compile_python(sources: Iterable[Path], say: Say = silent) -> bytes:
     """Return the component of these ``.py`` files, from the cache or built now.
 
     Raises:
         ToolMissingError: componentize-py is not installed in the pinned version.
+        MistakeError: a file imports what cannot be in a component.
         BuildError: it refused a file, or no world fits the entry's functions.
     """
     files = sorted(sources)
     world = _world(files)
-    kept = _folder() / f"{_key(files, world)}.wasm"
-    try:
-        component = kept.read_bytes()
-        os.utime(kept)
-    except FileNotFoundError:
+    kit = sorted(SDK.glob("*.py"))
+    path = kept.kept_path(
+        "components", f"{TOOLCHAIN}\n{world}", (*kit, *sorted(SDK.glob("wit/*.wit")), *files)
+    )
+    component = kept.find(path)
+    if component is None:
+        check_imports(files, kit)
+        say("building: CPython and the source become one component, about 20 s")
         component = _build(files, world)
-        _keep(kept, component)
+        kept.keep(path, component)
     return component
-
-
-def _folder() -> Path:
-    return cache_folder() / "components"
-
-
-def _key(files: Sequence[Path], world: str) -> str:
-    digest = hashlib.sha256(f"{TOOLCHAIN}\n{world}\n".encode())
-    for path in (*sorted(SDK.glob("*.py")), *sorted(SDK.glob("wit/*.wit")), *files):
-        body = path.read_bytes()
-        digest.update(f"{path.name} {len(body)}\n".encode() + body)
-    return digest.hexdigest()
 
 
 def _world(files: Sequence[Path]) -> str:
     entry = next((path for path in files if path.name == ENTRY), None)
     if entry is None:
         raise BuildError(f"source: found no {ENTRY}; expected the entry file of that name.")
-    try:
-        tree = ast.parse(entry.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        raise BuildError(f"{entry}: {error}") from None
-    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    names = {node.name for node in parse(entry).body if isinstance(node, ast.FunctionDef)}
     if names >= CONTEST:
         return "contest"
     if "evaluate" in names:
@@ -113,11 +101,11 @@ def _build(files: Sequence[Path], world: str) -> bytes:
         command = [sys.executable, "-c", "import componentize_py; componentize_py.script()"]
         command += ["-d", str(SDK / "wit"), "-w", world, "componentize", "--stub-wasi"]
         command += ["-p", "app", "platform_entry", "-o", "module.wasm"]
-        _run(command, folder)
+        _run(command, folder, {path.name: path for path in files})
         return (folder / "module.wasm").read_bytes()
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], folder: Path, sources: Mapping[str, Path]) -> None:
     # an environment without packages: those of whoever builds are not the challenge's
     environment = os.environ | {"VIRTUAL_ENV": str(folder)}
     try:
@@ -133,15 +121,22 @@ def _run(command: list[str], folder: Path) -> None:
     except subprocess.TimeoutExpired:
         raise BuildError(f"componentize-py did not end within {BUILD_LIMIT_S} s") from None
     if done.returncode:
-        raise BuildError((done.stderr or done.stdout).strip())
+        raise BuildError(_told(done.stderr or done.stdout, sources))
 
 
-def _keep(path: Path, component: bytes) -> None:
-    """Store a component, complete or not at all, and drop what exceeds `MAX_KEPT`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(component)
-    part.replace(path)
-    kept = sorted(path.parent.glob("*.wasm"), key=lambda entry: entry.stat().st_mtime_ns)
-    for old in kept[:-MAX_KEPT]:
-        old.unlink(missing_ok=True)
+_PLACE = re.compile(r'^\s*File "/0/([^"]+)", line (\d+)', re.MULTILINE)
+_CAUSE = re.compile(r"^Caused by:\s+(?:\d+: )?(.+)", re.MULTILINE)
+
+
+def _told(output: str, sources: Mapping[str, Path]) -> str:
+    """Return an error of the source and its place; what else was said without Rust's backtrace."""
+    said = output.partition("Stack backtrace:")[0].strip()
+    cause = _CAUSE.search(said)
+    if cause is None or "Traceback (most recent call last)" not in said:
+        return said
+    places = [place for place in _PLACE.findall(said) if place[0] in sources]
+    where = f"{sources[places[-1][0]]}:{places[-1][1]}" if places else "source"
+    advice = "Mend the line: the top level of the source runs during the build."
+    if cause[1].startswith("ModuleNotFoundError"):
+        advice = "The component's Python has no such module: put what you need of it into source/."
+    return f"{where}: {cause[1].strip()}. {advice}"

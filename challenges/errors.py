@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -33,3 +35,14 @@ class BuildError(KitError):
 
 class ToolMissingError(BuildError):
     """A tool chain is not installed on this machine; the text says how to get it."""
+
+
+def with_paths(said: str, files: Iterable[Path]) -> str:
+    """Return what a compiler said in a copy of the sources, with the sources' own paths.
+
+    Compilers name a place as ``name:LINE`` or ``name(LINE,COLUMN)``.
+    """
+    for path in files:
+        whole = str(path).replace("\\", r"\\")  # a replacement reads backslashes
+        said = re.sub(rf"(?<![\w/.]){re.escape(path.name)}(?=[:(]\d)", whole, said)
+    return said

@@ -9,6 +9,8 @@ Rules:
 - ``[build]`` names the language, the tool chain and the module's SHA-256. ``challenge build``
   writes the last two; every other command refuses a ``module.wasm`` that is not the pinned one.
 - An empty ``module_sha256`` means "not built yet", never "any module".
+- ``sources_sha256`` is what the module was made from. Dates of files say nothing in a fresh copy of
+  the folder, so they are looked at only where a build did not write this hash.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ MODULE_NAME = "module.wasm"
 VECTORS_NAME = "vectors.json"
 SOURCE_SUFFIXES: dict[Language, str] = {"c": ".c", "assemblyscript": ".ts", "python": ".py"}
 MAX_SPEC_BYTES = 256 * 1024
+DATA_SUFFIXES = (".txt", ".csv")
+MAX_BLOB_BYTES = 32 * 1024 * 1024
+"""The longest data blob: what validators fetch from each other as one part of a challenge."""
+MAX_BLOBS_BYTES = 64 * 1024 * 1024
+"""All data blobs of a challenge: what a sandbox holds at a time."""
 
 
 class BuildTable(BaseModel):
@@ -43,6 +50,8 @@ class BuildTable(BaseModel):
     toolchain: Annotated[str, Field(max_length=80)] = ""
     """Name and version, as in "ziglang 0.17.0"; empty before the first build."""
     module_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    sources_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Of the files the module was built from; empty if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +93,40 @@ class Project:
     def data(self) -> list[Path]:
         """Return the files to embed, sorted."""
         folder = self.folder / "data"
-        return sorted(p for p in folder.glob("*") if p.suffix in {".txt", ".csv"})
+        return sorted(p for p in folder.glob("*") if p.suffix in DATA_SUFFIXES)
+
+    def check_data(self) -> None:
+        """Refuse a file of ``data/`` that nothing would read. Raises `MistakeError`."""
+        used = DATA_SUFFIXES if self.build.language == "c" else ()
+        for path in _files(self.folder / "data"):
+            if path.suffix not in {".md", *used}:
+                raise MistakeError(
+                    path,
+                    "a file that is not built in",
+                    f"{' or '.join(used) or 'nothing'} beside data/blobs (.md is for people)",
+                    "Rename it, make it a blob (data/blobs and policy.data_keys), or put it into "
+                    "source/ as code.",
+                )
+        for path in _files(self.folder / "data" / "blobs"):
+            if path.name not in self.spec.policy.data_keys:
+                raise MistakeError(
+                    path,
+                    "a file that data_get does not find",
+                    f"{path.name!r} among policy.data_keys",
+                    "Name it there in platform.toml, or remove it.",
+                )
 
     def blobs(self) -> dict[str, bytes]:
         """Return what ``policy.data_keys`` names, from ``data/blobs``. Raises `MistakeError`."""
-        found = {}
+        found: dict[str, bytes] = {}
+        whole = 0
         for key in self.spec.policy.data_keys:
             path = self.folder / "data" / "blobs" / key
             try:
+                size = path.stat().st_size
+                whole += size
+                if size > MAX_BLOB_BYTES or whole > MAX_BLOBS_BYTES:
+                    raise _blob_too_large(path, size, whole)
                 found[key] = path.read_bytes()
             except OSError as error:
                 raise MistakeError(
@@ -101,6 +136,21 @@ class Project:
                     "Put the file there, or take the key out of platform.toml.",
                 ) from None
         return found
+
+    def sources_sha256(self) -> str:
+        """Return the hash of all that a build reads, in hex. Raises `MistakeError`."""
+        digest = hashlib.sha256()
+        for path in self._built_from():
+            body = path.read_bytes()
+            digest.update(f"{path.relative_to(self.folder).as_posix()} {len(body)}\n".encode())
+            digest.update(body)
+        return digest.hexdigest()
+
+    def _built_from(self) -> list[Path]:
+        if self.build.language != "c":
+            return self.sources()
+        headers = sorted((self.folder / "source").glob("*.h"))
+        return [*self.sources(), *headers, *self.data()]
 
     def module(self) -> bytes:
         """Return the built module. Raises `MistakeError` unless it is the pinned one."""
@@ -120,11 +170,18 @@ class Project:
             )
         return module
 
-    def stale(self) -> Path | None:
-        """Return a source or data file that is newer than the module, or None."""
+    def stale(self) -> bool | None:
+        """Return whether the module was built from other files than there are now.
+
+        None stands for "perhaps": no build wrote down its files, and one is newer than the module.
+        Raises `MistakeError` when there are no sources.
+        """
+        known = self.build.sources_sha256
+        if known:
+            return known != self.sources_sha256()
         built = self.module_path.stat().st_mtime_ns
-        files = [*self.sources(), *self.data(), *(self.folder / "source").glob("*.h")]
-        return next((path for path in files if path.stat().st_mtime_ns > built), None)
+        newer = any(path.stat().st_mtime_ns > built for path in self._built_from())
+        return None if newer else False
 
 
 def load_project(folder: Path) -> Project:
@@ -150,14 +207,17 @@ def load_project(folder: Path) -> Project:
         raise explain(path, error, advice, prefix=("build",)) from None
 
 
-def pin(project: Project, toolchain: str, module_sha256: str) -> Project:
-    """Write the tool chain and the module's hash into ``[build]``; return the project read anew.
+def pin(project: Project, toolchain: str, module_sha256: str, sources_sha256: str = "") -> Project:
+    """Write the tool chain and the hashes into ``[build]``; return the project read anew.
 
     Everything else in the file stays as it is, comments too.
     """
     path = project.spec_path
     head, table, rest = _split_at_build(path.read_text(encoding="utf-8"))
-    for name, value in (("toolchain", toolchain), ("module_sha256", module_sha256)):
+    wanted = {"toolchain": toolchain, "module_sha256": module_sha256}
+    if sources_sha256 or project.build.sources_sha256:
+        wanted["sources_sha256"] = sources_sha256
+    for name, value in wanted.items():
         line = f'{name} = "{value}"'
         table, count = re.subn(rf"(?m)^{name}[ \t]*=.*$", line, table, count=1)
         if not count:
@@ -186,8 +246,32 @@ def explain(
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     if detail["type"] == "extra_forbidden":
         return MistakeError(where, shown, "no field of this name", "Remove it or mend its name.")
-    words = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return MistakeError(where, shown, words, advice)
+    return MistakeError(where, shown, _expected(detail["type"], detail["msg"]), advice)
+
+
+def _expected(kind: str, words: str) -> str:
+    """Return what pydantic missed, so that it goes on after the word "expected"."""
+    if kind == "bytes_type":
+        return "bytes in hex"
+    words = words.removeprefix("Value error, ").removeprefix("Input should be ")
+    words = re.sub(r"^(?:String|Data|Tuple|Dictionary|Value|List) should have ", "", words)
+    words = re.sub(r"^String should match pattern ", "a text that matches ", words)
+    return re.sub(r" (?:was|were) expected$", "", words)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the visible files of a folder, sorted; none if it is not there."""
+    found = sorted(folder.glob("*"))
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
+
+
+def _blob_too_large(path: Path, size: int, whole: int) -> MistakeError:
+    if size > MAX_BLOB_BYTES:
+        found, limit = f"{size:,} bytes", f"at most {MAX_BLOB_BYTES:,} a blob"
+    else:
+        found = f"{size:,} bytes, {whole:,} with the blobs before it in policy.data_keys"
+        limit = f"at most {MAX_BLOBS_BYTES:,} together"
+    return MistakeError(path, found, limit, "Make the data smaller; no validator holds more.")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

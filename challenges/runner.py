@@ -13,19 +13,27 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from challenges.advice import admission_mistake, outcome_advice, too_long
 from challenges.artifacts import component_artifact
 from challenges.bench_host import UnmeteredHost
 from challenges.errors import MistakeError
+from challenges.progress import Say, silent
 from challenges.project import Project
-from challenges.record import challenge_record
+from challenges.record import canary_vectors, challenge_record
 from challenges.vectors import Context, Output, Vector, VectorFile, load_vector_file
 from protocol.codec import sha256
+from protocol.records.canary import MAX_CANARY_BYTES
 from protocol.records.challenge import EvaluationContext
 from runtime.admission import ModuleSummary
-from runtime.component_admission import ComponentSummary, is_component
+from runtime.component_admission import (
+    ComponentSummary,
+    check_component_policy,
+    is_component,
+    summarise_component,
+)
 from runtime.errors import AdmissionError
 from runtime.evaluator import Evaluator
 from runtime.job import EvaluationJob, guest_input
@@ -33,6 +41,8 @@ from runtime.outcome import Outcome, parse_output
 from runtime.pool import WorkerPool
 
 DEADLINE_MS = 60_000
+MAX_VECTORS = 1024
+"""As many as `protocol.records.canary.CanaryVectors` holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +64,30 @@ class Costs:
     fastest_us: float
 
 
+def check_admission(project: Project, module: bytes) -> None:
+    """Refuse a module that no validator would admit, and data blobs that none would hold.
+
+    A component's rules are looked at, not its beginning: that needs 20 s of compiling, which the
+    first evaluation does. Raises `MistakeError`, and `Fault` when this machine cannot tell.
+    """
+    policy = challenge_record(project.spec, sha256(module), project.blobs(), vectors=b"").policy
+    try:
+        if is_component(module):
+            check_component_policy(summarise_component(module), policy)
+            return
+        sandbox = Evaluator()
+        try:
+            sandbox.check(module, policy)
+        finally:
+            sandbox.close()
+    except AdmissionError as error:
+        raise admission_mistake(project, error) from None
+
+
 class Runner:
     """A challenge, admitted and loaded. Close it, or use it as a context manager."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, say: Say = silent) -> None:
         """Raise `MistakeError` when the module is not the pinned one or is not admissible."""
         self.project = project
         self.module = project.module()
@@ -68,7 +98,7 @@ class Runner:
         self._sandbox = Evaluator()
         try:
             if is_component(self.module):
-                self._sandbox.load_artifact(component_artifact(self.module))
+                self._sandbox.load_artifact(component_artifact(self.module, say))
             self.summary = self._admit()
             self._sandbox.load(self.module)
             for blob in blobs.values():
@@ -96,7 +126,7 @@ class Runner:
         try:
             return self._sandbox.check(self.module, self.record.policy)
         except AdmissionError as error:
-            raise admission_mistake(self.project.module_path, error) from None
+            raise admission_mistake(self.project, error) from None
 
     def job(self, submission: bytes, miner: bytes, context: Context, where: str) -> EvaluationJob:
         """Return the job a validator would run. Raises `MistakeError` for a submission too long."""
@@ -133,6 +163,7 @@ class Runner:
             )
         if not found.vectors:
             raise MistakeError(path, "no vectors", "at least one", "Write one good and one bad.")
+        _check_size(path, found)
         return found
 
     def run_vectors(self, vectors: tuple[Vector, ...]) -> Iterator[VectorResult]:
@@ -194,6 +225,18 @@ def _costs(took_ns: list[int]) -> Costs:
     return Costs(len(took_ns), statistics.median(took_ns) / 1000, min(took_ns) / 1000)
 
 
+def _check_size(path: Path, file: VectorFile) -> None:
+    count, size = len(file.vectors), len(canary_vectors(file.vectors))
+    if count > MAX_VECTORS or size > MAX_CANARY_BYTES:
+        raise MistakeError(
+            path,
+            f"{count:,} vectors, {size:,} bytes encoded",
+            f"at most {MAX_VECTORS:,} and {MAX_CANARY_BYTES:,}, what validators run before a "
+            "version is active",
+            "Drop some, or shorten their submissions.",
+        )
+
+
 def _output(outcome: Outcome) -> dict[str, object]:
     said = parse_output(outcome.output)
     return {
@@ -213,10 +256,17 @@ def _differences(vector: Vector, outcome: Outcome) -> Iterator[str]:
             f"{advice or 'Correct the module, or the vector.'}"
         )
     elif vector.output is not None:
-        wanted = vector.output.model_dump()
-        for name, value in _output(outcome).items():
-            if value != wanted[name]:
-                yield (
-                    f"{name}: found {value!r}; expected {wanted[name]!r}. "
-                    "Correct the module, or the vector if the module is right."
-                )
+        yield from _other_output(vector.output, outcome)
+
+
+def _other_output(expected: Output, outcome: Outcome) -> Iterator[str]:
+    advice = "Correct the module, or the vector if the module is right."
+    wanted = expected.model_dump()
+    if not outcome.valid and (expected.valid or expected.message != outcome.message):
+        # the refusal's words are the cause of every other difference
+        words = f"score {expected.score:,}" if expected.valid else repr(expected.message)
+        yield f"found a refusal, {outcome.message!r}; expected {words}. {advice}"
+        return
+    for name, value in _output(outcome).items():
+        if value != wanted[name]:
+            yield f"{name}: found {value!r}; expected {wanted[name]!r}. {advice}"

@@ -27,6 +27,7 @@ from registry.spec import ChallengeSpec
 
 MAX_VECTORS_BYTES = 64 * 1024 * 1024
 TEXT_PREFIX = "text:"
+_PAYLOAD_FORMS = "bytes in hex, or 'text:' and the text"
 
 #: The classes an evaluation's outcome can have.
 OutcomeClass = Literal[
@@ -48,19 +49,28 @@ def _unhex(value: object) -> object:
     try:
         return bytes.fromhex(value)
     except ValueError:
-        raise ValueError("bytes in hex were expected") from None
+        raise ValueError("bytes in hex, two digits each") from None
 
 
 def _read_payload(value: object) -> object:
-    if isinstance(value, str) and value.startswith(TEXT_PREFIX):
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(_PAYLOAD_FORMS)  # noqa: TRY004 - pydantic
+    if value.startswith(TEXT_PREFIX):
         return value.removeprefix(TEXT_PREFIX).encode()
-    return _unhex(value)
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        raise ValueError(_PAYLOAD_FORMS) from None
 
 
 def _show_payload(value: bytes) -> str:
-    if value and value.isascii() and value.decode().isprintable():
-        return TEXT_PREFIX + value.decode()
-    return value.hex()
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+    return TEXT_PREFIX + text if text and text.isprintable() else value.hex()
 
 
 Hex = Annotated[bytes, BeforeValidator(_unhex), PlainSerializer(bytes.hex)]
@@ -97,7 +107,7 @@ class Output(_Model):
 class Vector(_Model):
     """One evaluation and its outcome; `output` is None for every class but ``ok``."""
 
-    name: str
+    name: str = Field(min_length=1, max_length=80)
     submission: Payload
     miner: Hash = bytes(32)
     context: Context = NOWHERE
@@ -155,9 +165,22 @@ def load_vector_file(path: Path) -> VectorFile:
 
 
 def save_vector_file(path: Path, file: VectorFile) -> None:
-    """Write a ``vectors.json``."""
-    text = json.dumps(file.model_dump(mode="json"), indent=1) + "\n"
-    path.write_text(text, encoding="utf-8")
+    """Write a ``vectors.json``: a field a line, nothing that is left out when it is zeros.
+
+    So a changed score is a change of one line.
+    """
+    vectors = []
+    for vector in file.vectors:
+        table = vector.model_dump(mode="json", exclude_defaults=True)
+        fields = [f"   {_json(name)}: {_json(value)}" for name, value in table.items()]
+        vectors.append("  {\n" + ",\n".join(fields) + "\n  }")
+    head = f' "challenge": {_json(file.challenge)},\n "version": {_json(file.version)}'
+    body = ",\n".join(vectors)
+    path.write_text(f'{{\n{head},\n "vectors": [\n{body}\n ]\n}}\n', encoding="utf-8")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def encode_input(spec: ChallengeSpec, submission: bytes, miner: bytes, context: Context) -> bytes:

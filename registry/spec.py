@@ -114,11 +114,13 @@ class Build(_Model):
         language: of the source.
         toolchain: the compiler and its version.
         module_sha256: what the build made.
+        sources_sha256: what it was made from.
     """
 
     language: str = Field(min_length=1, max_length=32)
     toolchain: str = Field(default="", max_length=200)
     module_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    sources_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
 
 class ChallengeSpec(_Model):

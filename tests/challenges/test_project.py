@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from challenges import project as kit
 from challenges.errors import MistakeError
 from challenges.project import load_project, pin
 from challenges.scaffold import new_project
+from runtime.sandbox import MAX_BLOB_BYTES
 from tests.challenges.folders import GOOD, wat_project
+from validator_node.bodies import MAX_MODULE_BYTES
 
 ONE_LINE = re.compile(r"^[^\n]+: found [^\n]+; expected [^\n]+\. [A-Z`][^\n]+\.$")
 
@@ -35,9 +38,9 @@ def change(folder: Path, old: str, new: str) -> None:
         ("version = 1", "version = 1\nfee = 2", "fee", "2", "no field of this name"),
         ('["log"]', '["open"]', "policy.host_functions", "['open']", "'open' is no host function"),
         ("target = 700", "target = 0.7", "params.target", "0.7", "an integer, a boolean"),
-        ('id = "guess"', 'id = "Guess"', "id", "'Guess'", "string should match pattern"),
+        ('id = "guess"', 'id = "Guess"', "id", "'Guess'", "a text that matches"),
         ('language = "c"', 'language = "cobol"', "build.language", "'cobol'", "'c', 'ass"),
-        ('sha256 = ""', 'sha256 = "12"', "build.module_sha256", "'12'", "should match pattern"),
+        ('sha256 = ""', 'sha256 = "12"', "build.module_sha256", "'12'", "a text that matches"),
     ],
 )
 def test_a_mistake_in_the_spec_is_one_line(folder, old, new, field, found, expected):
@@ -131,11 +134,70 @@ def test_sources(folder):
     assert ONE_LINE.match(str(caught.value))
 
 
-def test_a_newer_source_makes_the_module_stale(tmp_path):
+def test_without_a_hash_of_the_sources_their_dates_tell(tmp_path):
     project = wat_project(tmp_path, GOOD)
     source = project.sources()[0]
     built = project.module_path.stat().st_mtime_ns
     os.utime(source, ns=(built, built))
-    assert project.stale() is None
+    assert project.stale() is False
     os.utime(source, ns=(built + 1, built + 1))
-    assert project.stale() == source
+    assert project.stale() is None
+
+
+def test_with_a_hash_of_the_sources_dates_do_not_count(tmp_path):
+    project = wat_project(tmp_path, GOOD)
+    data = project.folder / "data"
+    data.mkdir()
+    (data / "some.txt").write_text("embedded")
+    source = project.sources()[0]
+    project = pin(project, "", project.build.module_sha256, project.sources_sha256())
+    os.utime(source, ns=(2**62, 2**62))
+    assert project.stale() is False
+    for path in (source, data / "some.txt", source.with_name("new.h")):
+        before = path.read_text() if path.exists() else None
+        path.write_text("something else")
+        assert project.stale() is True
+        path.write_text(before) if before is not None else path.unlink()
+        assert project.stale() is False
+
+
+def test_data_that_no_build_embeds_is_refused(folder):
+    data = folder / "data"
+    (data / "blobs").mkdir(parents=True)
+    for name in ("some.txt", "some.csv", "ORIGIN.md", ".hidden"):
+        (data / name).write_text("")
+    load_project(folder).check_data()
+    (data / "table.json").write_text("{}")
+    with pytest.raises(MistakeError, match=r"data/table\.json: .*expected \.txt or \.csv"):
+        load_project(folder).check_data()
+    (data / "table.json").unlink()
+    (data / "blobs" / "words").write_text("")
+    with pytest.raises(MistakeError, match=r"data/blobs/words: .*'words' among policy\.data_keys"):
+        load_project(folder).check_data()
+    (data / "blobs" / "words").unlink()
+    change(folder, 'language = "c"', 'language = "python"')
+    with pytest.raises(MistakeError, match=r"data/some\.csv: .*expected nothing beside") as caught:
+        load_project(folder).check_data()
+    assert ONE_LINE.match(str(caught.value))
+
+
+def test_data_blobs_have_a_limit_each_and_together(folder, monkeypatch):
+    monkeypatch.setattr(kit, "MAX_BLOB_BYTES", 10)
+    monkeypatch.setattr(kit, "MAX_BLOBS_BYTES", 25)
+    change(folder, "host_functions", 'data_keys = ["a", "b", "c"]\nhost_functions')
+    blobs = folder / "data" / "blobs"
+    blobs.mkdir(parents=True)
+    for key, size in (("a", 10), ("b", 10), ("c", 5)):
+        (blobs / key).write_bytes(bytes(size))
+    assert list(load_project(folder).blobs()) == ["a", "b", "c"]
+    (blobs / "c").write_bytes(bytes(6))
+    with pytest.raises(MistakeError, match="blobs/c: found 6 bytes, 26 with"):
+        load_project(folder).blobs()
+    (blobs / "a").write_bytes(bytes(11))
+    with pytest.raises(MistakeError, match="blobs/a: found 11 bytes; expected at most 10 a blob"):
+        load_project(folder).blobs()
+
+
+def test_the_limits_of_blobs_are_those_of_the_validators():
+    assert kit.MAX_BLOB_BYTES == MAX_MODULE_BYTES
+    assert kit.MAX_BLOBS_BYTES == MAX_BLOB_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +19,15 @@ from challenges.artifacts import open_cache
 from challenges.build import compile_project, main
 from challenges.compile_python import SDK, VERSION
 from challenges.compile_python import compile_python as build
-from challenges.errors import BuildError, ToolMissingError
+from challenges.errors import BuildError, MistakeError, ToolMissingError
 from challenges.examples import component_names, names
+from challenges.kept import MAX_KEPT
+from challenges.python_imports import check_imports
 from challenges.scaffold import new_project
 from runtime.contest import Step, Transcript, read_questions, write_transcript
 from runtime.job import guest_input
 from runtime.outcome import parse_output
+from tests.challenges.test_project import ONE_LINE
 from tests.runtime.modules import job_for
 
 
@@ -115,7 +119,7 @@ def test_the_scaffold_is_complete(tmp_path: Path) -> None:
     ("name", "source", "message"),
     [
         ("other.py", "", r"found no challenge\.py"),
-        ("challenge.py", "def evaluate(:", r"challenge\.py: invalid syntax"),
+        ("challenge.py", "def evaluate(:", r"challenge\.py:1: invalid syntax"),
         ("challenge.py", "def helper(): ...", "found helper; expected evaluate, or answer, load"),
         ("challenge.py", "x = 1", "found no function"),
     ],
@@ -126,6 +130,71 @@ def test_a_mistake_in_the_source_is_told_before_building(
     (tmp_path / name).write_text(source)
     with pytest.raises(BuildError, match=message):
         build([tmp_path / name])
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        (
+            "import json\nimport numpy.linalg as la\n",
+            r"challenge\.py:2: found an import of 'numpy'",
+        ),
+        ("from pandas import read_csv\n", r"challenge\.py:1: found an import of 'pandas'"),
+        ("import helper\nimport other\n", r"challenge\.py:2: found an import of 'other'"),
+    ],
+)
+def test_an_import_that_cannot_be_there_is_told_before_building(
+    tmp_path: Path, source: str, found: str
+) -> None:
+    (tmp_path / "helper.py").write_text("")
+    (tmp_path / "challenge.py").write_text(f"{source}\n\ndef evaluate(given): ...\n")
+    with pytest.raises(MistakeError, match=found) as caught:
+        build(tmp_path.glob("*.py"))
+    assert ONE_LINE.match(str(caught.value))
+
+
+def test_imports_that_are_there_or_may_fail(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("import compression.zstd\nfrom . import other\n")
+    (tmp_path / "challenge.py").write_text(
+        "import collections.abc, helper\nfrom platform_guest import accept\n"
+        "try:\n    import numpy\nexcept ImportError:\n    numpy = None\n"
+    )
+    check_imports(sorted(tmp_path.glob("*.py")), SDK.glob("*.py"))
+
+
+BUILDER_SAYS = """warning: site-packages directory not found
+Traceback (most recent call last):
+  File "<string>", line 1, in <module>
+AssertionError: Traceback (most recent call last):
+  File "/0/platform_entry.py", line 23, in <module>
+    import challenge
+  File "/0/challenge.py", line 7, in <module>
+    import helper
+  File "/0/helper.py", line 3, in <module>
+    TABLE = {}["x"]
+KeyError: 'x'
+
+Caused by:
+    KeyError: 'x'
+
+Stack backtrace:
+   0: <anyhow::Error>::msg::<alloc::string::String>
+"""
+
+
+def test_of_the_builders_words_the_error_and_its_place_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", BUILDER_SAYS)
+    monkeypatch.setattr(compile_python.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compile_python, "tool_problem", lambda: None)
+    (tmp_path / "helper.py").write_text("")
+    (tmp_path / "challenge.py").write_text("def evaluate(given): ...")
+    with pytest.raises(BuildError) as caught:
+        build(tmp_path.glob("*.py"))
+    assert str(caught.value).startswith(f"{tmp_path}/helper.py:3: KeyError: 'x'. Mend the line")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_builder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +229,7 @@ def test_what_is_in_the_cache_is_not_built_again(
         entry.write_text(entry.read_text() + "\n")
         assert compile_project(project).module == f"component {count}".encode()
     kept = list((tmp_path / "validator-node" / "components").iterdir())
-    assert len(kept) == compile_python.MAX_KEPT
+    assert len(kept) == MAX_KEPT
     assert built == ["single"] * 11
 
 

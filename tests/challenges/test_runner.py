@@ -9,9 +9,9 @@ from challenges.build import compile_project, write
 from challenges.errors import MistakeError
 from challenges.examples import FOLDER, names
 from challenges.project import load_project
-from challenges.runner import Runner, time_worker
+from challenges.runner import Runner, check_admission, time_worker
 from challenges.scaffold import new_project
-from challenges.vectors import NOWHERE, Output, Vector
+from challenges.vectors import NOWHERE, Output, Vector, load_vector_file, save_vector_file
 from protocol.records.challenge_storage import StorageWrite
 from runtime.outcome import OutcomeClass
 from runtime.pool import open_pool
@@ -51,7 +51,7 @@ INADMISSIBLE = [
         f"(module {WASI} {MEMORY} {ALLOC} {EVALUATE})",
         "import",
         "wasi_snapshot_preview1.random_get",
-        "do not call it",
+        "no libc and no WASI",
     ),
     (
         f"(module {SHORT_LOG} {MEMORY} {ALLOC} {EVALUATE})",
@@ -130,6 +130,60 @@ def test_each_field_that_differs_is_named(tmp_path):
             "metrics: found {}",
         ]
         assert runner.recorded(vector, result.outcome).output == Output(**GOOD_OUTPUT)
+
+
+def test_a_refusal_where_a_score_was_expected_is_one_line(tmp_path):
+    refusing = answering(answer(0, valid=False, message="the map lacks a field: target"))
+    wanted = Output(score=950_000, valid=True, message="off by 50", metrics={"distance": 50})
+    vector = Vector(name="a", submission=b"", expected="ok", output=wanted)
+    with Runner(wat_project(tmp_path, refusing)) as runner:
+        (result,) = runner.run_vectors((vector,))
+    (line,) = result.differences
+    assert line.startswith(
+        "found a refusal, 'the map lacks a field: target'; expected score 950,000"
+    )
+
+
+@pytest.mark.parametrize(("wat", "rule", "found", "advice"), INADMISSIBLE)
+def test_an_inadmissible_module_is_not_pinned(tmp_path, wat, rule, found, advice):
+    project = wat_project(tmp_path, wat)
+    with pytest.raises(MistakeError) as caught:
+        check_admission(project, project.module())
+    assert caught.value.where == f"{project.module_path}: {rule}"
+    assert found in caught.value.found
+    assert advice in caught.value.advice
+
+
+def test_an_admissible_module_passes_and_a_large_one_does_not(tmp_path):
+    project = wat_project(tmp_path, GOOD)
+    check_admission(project, project.module())
+    with pytest.raises(MistakeError, match="module_bytes: found 5,000,000; expected at most 4,194"):
+        check_admission(project, project.module().ljust(5_000_000, b"\0"))
+    component = b"\0asm\x0d\0\1\0".ljust(40_000_000, b"\0")
+    with pytest.raises(MistakeError, match="component_bytes: found 40,000,000; expected at most"):
+        check_admission(project, component)
+
+
+def test_the_browsers_functions_are_named_to_who_writes_assemblyscript(tmp_path):
+    wat = f"""(module (import "env" "seed" (func (result f64))) {MEMORY} {ALLOC} {EVALUATE})"""
+    project = wat_project(tmp_path, wat)
+    text = project.spec_path.read_text().replace('language = "c"', 'language = "assemblyscript"')
+    project.spec_path.write_text(text)
+    project = load_project(project.folder)
+    with pytest.raises(
+        MistakeError, match=r"import: found env\.seed; .*Math\.random, Date"
+    ) as caught:
+        check_admission(project, project.module())
+    assert ONE_LINE.match(str(caught.value))
+
+
+def test_more_vectors_than_validators_run(tmp_path):
+    project = wat_project(tmp_path, GOOD)
+    file = load_vector_file(project.vectors_path)
+    many = [file.vectors[0].model_copy(update={"name": f"number {at}"}) for at in range(1_025)]
+    save_vector_file(project.vectors_path, file.model_copy(update={"vectors": tuple(many)}))
+    with Runner(project) as runner, pytest.raises(MistakeError, match="found 1,025 vectors"):
+        runner.vectors()
 
 
 @pytest.mark.parametrize("name", names())

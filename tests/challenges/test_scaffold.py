@@ -32,7 +32,7 @@ def projects(tmp_path_factory) -> dict[str, Project]:
     class Made(dict[str, Project]):
         def __missing__(self, language: Language) -> Project:
             project = new_project(tmp_path_factory.mktemp("scaffold"), "guess", language)
-            self[language] = write(project, compile_project(project))
+            self[language] = write(project, compile_project(project, anew=True))
             return self[language]
 
     return Made()

@@ -62,7 +62,11 @@ def test_round_trip(tmp_path_factory, submission):
         ({"output": OUTPUT | {"score": 0.5}}, "vectors.0.output.score", "a valid integer"),
         ({"output": OUTPUT | {"score": 1_000_001}}, "vectors.0.output.score", "1000000"),
         ({"expected": "fine"}, "vectors.0.expected", "'out_of_fuel'"),
-        ({"submission": "xyz"}, "vectors.0.submission", "bytes in hex"),
+        ({"submission": "xyz"}, "vectors.0.submission", "bytes in hex, or 'text:' and the text"),
+        ({"submission": 5}, "vectors.0.submission", "bytes in hex, or 'text:' and the text"),
+        ({"miner": "xyz"}, "vectors.0.miner", "bytes in hex, two digits each"),
+        ({"miner": 5}, "vectors.0.miner", "bytes in hex"),
+        ({"name": "x" * 81}, "vectors.0.name", "at most 80 characters"),
         ({"miner": "00"}, "vectors.0.miner", "at least 32"),
         ({"seed": 1}, "vectors.0.seed", "no field of this name"),
         ({"output": None}, "a", "an output if, and only if"),
@@ -97,3 +101,19 @@ def test_no_json(tmp_path, data):
 def test_no_file(tmp_path):
     with pytest.raises(MistakeError, match="expected test vectors"):
         load_vectors(tmp_path / "vectors.json")
+
+
+def test_what_is_left_out_stays_out_and_a_score_is_one_line(tmp_path):
+    path = written(tmp_path, submission="text:é")
+    file = load_vector_file(path)
+    save_vector_file(path, file)
+    before = path.read_text().splitlines()
+    assert '   "submission": "text:é",' in before
+    assert not any("miner" in line or "context" in line for line in before)
+    output = file.vectors[0].output
+    assert output is not None
+    changed = file.vectors[0].model_copy(update={"output": output.model_copy(update={"score": 2})})
+    save_vector_file(path, file.model_copy(update={"vectors": (changed,)}))
+    after = path.read_text().splitlines()
+    (changes,) = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
+    assert changes[1] == changes[0].replace('"score": 1', '"score": 2')

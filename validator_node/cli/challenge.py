@@ -11,24 +11,25 @@ from typing import Annotated
 import trio
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from challenges.advice import outcome_advice
 from challenges.artifacts import component_compiler
 from challenges.build import Built, compile_project, write
-from challenges.errors import KitError
+from challenges.errors import KitError, MistakeError
 from challenges.project import Language, Project, load_project
-from challenges.runner import Costs, Runner, VectorResult, time_worker
+from challenges.runner import Costs, Runner, check_admission, time_worker
 from challenges.scaffold import new_project
 from challenges.vectors import NOWHERE, Context, save_vector_file
 from protocol.codec import sha256
 from runtime.component_admission import is_component
 from runtime.errors import Fault
 from runtime.job import EvaluationJob
-from runtime.outcome import Outcome
 from runtime.pool import open_pool
-from validator_node.cli import challenge_replay
+from validator_node.cli.challenge_tables import (
+    difference_lines,
+    print_costs,
+    print_outcome,
+    vector_table,
+)
 from validator_node.cli.payload import read_hash, read_payload
 from validator_node.errors import NodeError
 
@@ -72,7 +73,10 @@ def build(
     """Compile the module twice, compare, and pin its hash in platform.toml."""
     with _mistakes():
         project = load_project(folder)
-        built = compile_project(project)
+        if check:
+            project.module()  # what is missing is told before the compiling
+        built = compile_project(project, _say, anew=check)
+        check_admission(project, built.module)
         if check:
             _check(project, built)
             return
@@ -82,8 +86,6 @@ def build(
     typer.echo(f"{project.module_path}: {len(built.module):,} bytes by {built.toolchain}, {how}")
     changed = "unchanged" if before == built.sha256 else "pinned in platform.toml"
     typer.echo(f"sha256 {built.sha256} ({changed})")
-    if before not in {"", built.sha256}:
-        typer.echo("an active challenge needs a higher version for another module")
 
 
 @app.command("test")
@@ -92,24 +94,25 @@ def run_vectors(
     record: Annotated[
         bool, typer.Option("--record", help="write what the module answers into vectors.json")
     ] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="test the module although the sources have changed")
+    ] = False,
 ) -> None:
     """Run the test vectors in the sandbox that validators use; exit 1 if one does not match."""
     with _mistakes():
         project = load_project(folder)
-        with Runner(project) as runner:
-            _warn_if_stale(project)
+        _look_for_changes(project, refuse=not stale)
+        with Runner(project, _say) as runner:
             file = runner.vectors()
             results = list(runner.run_vectors(file.vectors))
             if record:
                 vectors = tuple(runner.recorded(r.vector, r.outcome) for r in results)
                 new_file = file.model_copy(update={"vectors": vectors})
                 save_vector_file(project.vectors_path, new_file)
-    Console().print(_vector_table(project, results))
+    Console().print(vector_table(project, results))
     wrong = [result for result in results if result.differences]
-    for result in wrong:
-        for line in result.differences:
-            where = f"{project.vectors_path}: {result.vector.name}"
-            typer.echo(f"{where}: {line}", err=not record)
+    for line in difference_lines(project, wrong):
+        typer.echo(line, err=not record)
     if record:
         typer.echo(f"wrote {project.vectors_path}; read each answer: validators will expect it")
         return
@@ -144,17 +147,19 @@ def run(
     if replay:
         if config is None:
             raise NodeError("--replay: found no --config; name a stopped node's node.toml")
+        from validator_node.cli import challenge_replay  # needs the whole node: slow to import
+
         challenge_replay.replay(read_hash("--replay", replay), config, _things_of(Path(payload)))
         return
     context = Context(epoch=epoch, height=height, time_ms=time_ms, seed=read_hash("--seed", seed))
     with _mistakes():
         project = load_project(folder)
         body = read_payload(payload)
-        with Runner(project) as runner:
-            _warn_if_stale(project)
+        _look_for_changes(project, refuse=False)
+        with Runner(project, _say) as runner:
             job = runner.job(body, read_hash("--miner", miner), context, "PAYLOAD")
             outcome = runner.evaluate(job)
-    _print_outcome(outcome, project.spec.policy.fuel)
+    print_outcome(outcome, project.spec.policy.fuel)
 
 
 @app.command()
@@ -168,7 +173,8 @@ def bench(
     """Measure one evaluation: in process, through a worker, and without any limits."""
     with _mistakes():
         project = load_project(folder)
-        with Runner(project) as runner:
+        _look_for_changes(project, refuse=False)
+        with Runner(project, _say) as runner:
             job, name = _bench_job(runner, payload)
             fuel = runner.evaluate(job).fuel_used
             rows = {}
@@ -176,19 +182,8 @@ def bench(
                 rows["wasmtime without limits"] = runner.time_unmetered(job, rounds)
             rows["sandbox, in process"] = runner.time_in_process(job, rounds)
         rows["sandbox, through a worker"] = trio.run(_time_worker, runner.module, job, rounds)
-    table = Table("evaluation", title=f"{name}: {len(job.submission):,} bytes, {fuel:,} fuel")
-    for heading in ("median us", "fastest us", "of the first"):
-        table.add_column(heading, justify="right")
-    base = next(iter(rows.values())).median_us
-    for label, cost in rows.items():
-        table.add_row(label, *_cells(cost, base))
-    Console().print(table)
+    print_costs(rows, f"{name}: {len(job.submission):,} bytes, {fuel:,} fuel", runner.is_component)
     typer.echo(f"{rounds:,} evaluations a row, each in fresh instances of the same module.")
-    if not runner.is_component:
-        typer.echo(
-            "The first row goes through wasmtime-py's public calls, which cost more than the "
-            "sandbox's own: for small work it is no lower bound."
-        )
 
 
 async def _time_worker(module: bytes, job: EvaluationJob, rounds: int) -> Costs:
@@ -208,11 +203,6 @@ def _bench_job(runner: Runner, payload: str) -> tuple[EvaluationJob, str]:
     return job, f"vector {vector.name!r}"
 
 
-def _cells(cost: Costs, base_us: float) -> tuple[str, str, str]:
-    ratio = f"{cost.median_us / base_us:.2f}x"
-    return f"{cost.median_us:,.1f}", f"{cost.fastest_us:,.1f}", ratio
-
-
 def _check(project: Project, built: Built) -> None:
     pinned = project.build.module_sha256
     if built.sha256 != pinned or project.module() != built.module:
@@ -224,14 +214,22 @@ def _check(project: Project, built: Built) -> None:
     typer.echo(f"sha256 {pinned}: {what} the pinned module")
 
 
-def _warn_if_stale(project: Project) -> None:
-    newer = project.stale()
-    if newer is not None:
-        typer.echo(
-            f"{newer}: is newer than module.wasm. Run `validator-node challenge build "
-            f"{project.folder}` to see its effect.",
-            err=True,
+def _look_for_changes(project: Project, *, refuse: bool) -> None:
+    """Say that the module is not what the sources are now; raise `MistakeError` if `refuse`."""
+    project.module()
+    stale = project.stale()
+    if stale is False:
+        return
+    advice = f"Run `validator-node challenge build {project.folder}`"
+    if stale and refuse:
+        raise MistakeError(
+            project.module_path,
+            "a module built from other sources than there are now",
+            "the one of these sources",
+            f"{advice}, or `test --stale` to test this one.",
         )
+    how = "was built from other sources" if stale else "is older than the sources"
+    typer.echo(f"{project.module_path}: {how}. {advice} to see their effect.", err=True)
 
 
 def _things_of(folder: Path) -> dict[bytes, bytes]:
@@ -243,46 +241,8 @@ def _things_of(folder: Path) -> dict[bytes, bytes]:
         return {sha256(thing): thing for thing in (project.module(), *project.blobs().values())}
 
 
-def _vector_table(project: Project, results: list[VectorResult]) -> Table:
-    limit = project.spec.policy.fuel
-    table = Table("vector", "outcome", title=f"{project.spec.id} version {project.spec.version}")
-    for heading in ("score", "fuel", f"of {limit:,}"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
-    for result in results:
-        outcome = result.outcome
-        mark = Text("differs", "red") if result.differences else Text("matches", "green")
-        table.add_row(
-            Text(result.vector.name),
-            outcome.outcome_class.value,
-            f"{outcome.score:,}",
-            f"{outcome.fuel_used:,}",
-            f"{outcome.fuel_used / limit:.1%}",
-            mark,
-        )
-    return table
-
-
-def _print_outcome(outcome: Outcome, limit: int) -> None:
-    table = Table(show_header=False)
-    rows = {
-        "outcome": outcome.outcome_class.value,
-        "score": f"{outcome.score:,}",
-        "valid": "yes" if outcome.valid else "no",
-        "message": outcome.message,
-        "metrics": ", ".join(f"{name} {value:,}" for name, value in outcome.metrics.items()),
-        "fuel": f"{outcome.fuel_used:,} of {limit:,}",
-        "host calls": ", ".join(f"{name} {n:,}" for name, n in outcome.host_calls) or "none",
-    }
-    for name, value in rows.items():
-        table.add_row(name, Text(value))
-    for number, line in enumerate(outcome.log, start=1):
-        table.add_row(f"log {number}", Text(line))
-    Console().print(table)
-    typer.echo(f"verdict {outcome.verdict_hash.hex()}")
-    advice = outcome_advice(outcome)
-    if advice:
-        typer.echo(advice)
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 @contextmanager

@@ -8,31 +8,12 @@ from typing import Annotated
 
 import typer
 
-from validator_node.cli import (
-    audit,
-    challenge,
-    db,
-    devchain,
-    owner,
-    receipt,
-    signing_history,
-    testnet,
-    weights,
-)
+from validator_node.cli.lazy import LazyGroup
 from validator_node.errors import NodeError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.add_typer(receipt.app, name="receipt")
-app.add_typer(db.app, name="db")
-app.add_typer(audit.app, name="audit")
-app.add_typer(challenge.app, name="challenge")
-app.add_typer(owner.app, name="owner")
-app.add_typer(weights.app, name="weights")
-app.command("metagraph")(weights.metagraph)
-app.add_typer(signing_history.app, name="signing-history")
-app.command("devchain")(devchain.devchain)
-app.command("testnet")(testnet.run_network)
-app.command("mine", hidden=True)(testnet.mine)
+app = typer.Typer(
+    cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 @app.command()

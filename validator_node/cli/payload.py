@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from challenges.errors import MistakeError
@@ -9,13 +10,16 @@ from validator_node.errors import NodeError
 
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 HASH_BYTES = 32
+_LIKE_A_PATH = re.compile(r"\S{0,250}/\S{1,250}|\S{1,250}\.[A-Za-z][A-Za-z0-9]{0,7}")
+"""Words that are a file's name rather than a submission."""
 
 
 def read_payload(words: str) -> bytes:
     """Return the bytes that `words` stand for.
 
     That is text:WORDS, hex:DIGITS, the path of a file, or else the words themselves. Raises
-    `MistakeError` for wrong hex and for a file that is too large or cannot be read.
+    `MistakeError` for wrong hex, for what looks like a path and is no file, and for a file that is
+    too large or cannot be read.
     """
     kind, _, rest = words.partition(":")
     if kind == "text":
@@ -28,6 +32,9 @@ def read_payload(words: str) -> bytes:
             raise MistakeError("PAYLOAD", repr(rest[:40]), "hex digits", advice) from None
     path = Path(words)
     if not words or not _is_file(path):
+        if _LIKE_A_PATH.fullmatch(words):
+            advice = f"Mend the path, or write text:{words} if these are the words themselves."
+            raise MistakeError("PAYLOAD", f"no file {words!r}", "a file", advice)
         return words.encode()
     try:
         with path.open("rb") as file:

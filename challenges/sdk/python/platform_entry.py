@@ -4,7 +4,8 @@
 
 A `print` goes nowhere: there is no stream, and a write to one would trap. An exception of the
 challenge's own code becomes a refusal that names it and its line; the submission's code never runs
-in an instance that makes an output of a contest (`runtime/contest.py`).
+in an instance that makes an output of a contest (`runtime/contest.py`). The line comes from the
+traceback itself: the module `traceback` looks for source files, and there are none.
 
 There are no files: opening one, or importing what was not imported at build time, would trap. The
 first call of an export puts a plain exception in its place.
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import traceback
 from collections.abc import Callable
 
 import challenge
@@ -52,14 +52,35 @@ sys.stdout = sys.stderr = _Nowhere()
 def _guarded(body: Callable[[Input], Output], given: Input) -> str:
     try:
         return write_output(body(given))
-    except Exception as error:
-        entries = traceback.extract_tb(error.__traceback__)
-        own = [entry for entry in entries if entry.filename.endswith("challenge.py")]
-        where = f" at line {own[-1].lineno}" if own else ""
-        text = f"{type(error).__name__}: {error}"
-        return write_output(refuse(f"the challenge failed{where}: {text}"))
+    except (Exception, SystemExit) as error:
+        return _refusal(error)
 
 
+def _refusal(error: BaseException) -> str:
+    return write_output(refuse(f"the challenge failed{_line(error)}: {_words(error)}"))
+
+
+def _line(error: BaseException) -> str:
+    """Return where in `challenge.py` it came about, as " at line 11"; empty if not there."""
+    found, step = "", error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename.rpartition("/")[2] == "challenge.py":
+            found = f" at line {step.tb_lineno}"
+        step = step.tb_next
+    return found
+
+
+def _words(error: BaseException) -> str:
+    """Return the error's class and text; the text is made by code that may fail itself."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except (Exception, SystemExit):
+        return f"{name}, whose text cannot be shown"
+
+
+_failed = ""
+"""What `score` answers when `questions` failed."""
 _sealed = False
 
 
@@ -87,9 +108,14 @@ class WitWorld(wit_world.WitWorld):
         return _guarded(challenge.evaluate, read_input(input))
 
     def questions(self, input: str) -> str:  # noqa: A002
-        """Say what is asked."""
+        """Say what is asked. An error is kept for `score`, which the same instance answers."""
+        global _failed
         _seal()
-        return write_questions(*challenge.questions(read_input(input)))
+        try:
+            return write_questions(*challenge.questions(read_input(input)))
+        except (Exception, SystemExit) as error:
+            _failed = _refusal(error)
+            return write_questions([""], 1)  # no fuel: nothing of the submission runs
 
     def load(self, submission: str) -> str:
         """Take the submission in."""
@@ -104,6 +130,8 @@ class WitWorld(wit_world.WitWorld):
     def score(self, input: str, transcript: str) -> str:  # noqa: A002
         """Score what was answered."""
         _seal()
+        if _failed:
+            return _failed
         told = read_transcript(transcript)
         return _guarded(lambda given: challenge.score(given, told), read_input(input))
 

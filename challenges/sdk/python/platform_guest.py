@@ -116,11 +116,28 @@ def read_transcript(text: str) -> Transcript:
 
 
 def write_output(output: Output) -> str:
-    """Return an output as the host reads it."""
+    """Return an output as the host reads it. Raises `TypeError` for what is not made so."""
+    _check(output)
     message = output.message[:MAX_MESSAGE_CHARS].encode("utf-8", "replace").decode()
     metrics = dict(sorted(output.metrics.items(), key=lambda item: item[0].encode()))
     fields = {"score": output.score, "valid": output.valid, "message": message}
     return pack(fields | {"metrics": metrics}).decode("latin-1")
+
+
+def _check(output: object) -> None:
+    if not isinstance(output, Output):
+        raise TypeError(f"what accept or refuse returns was expected, not {output!r}")
+    if type(output.score) is not int:
+        raise TypeError(f"score: an integer was expected, not {output.score!r}")
+    if type(output.valid) is not bool:
+        raise TypeError(f"valid: True or False was expected, not {output.valid!r}")
+    if not isinstance(output.message, str):
+        raise TypeError(f"message: a text was expected, not {output.message!r}")
+    if not isinstance(output.metrics, dict):
+        raise TypeError(f"metrics: a dict was expected, not {output.metrics!r}")
+    for name, value in output.metrics.items():
+        if not isinstance(name, str) or type(value) is not int:
+            raise TypeError(f"metrics: an integer for a name was expected, not {name!r}: {value!r}")
 
 
 def write_questions(questions: list[str], fuel: int) -> str:
