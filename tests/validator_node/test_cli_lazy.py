@@ -33,7 +33,7 @@ def test_every_command_has_help_and_is_listed() -> None:
 
 
 def test_a_mistyped_command_is_told_its_neighbour() -> None:
-    found = CliRunner().invoke(app, ["chalenge"])
+    found = CliRunner().invoke(app, ["challengee"])
     assert found.exit_code == 2
     assert "'challenge'" in found.output
 
