@@ -43,6 +43,7 @@ PEER_QUEUE = 512
 """Messages of one validator that may wait for the driver."""
 TURN_LIMIT = 512
 RELAY_LIMIT = 32
+LOOK = inputs.WorkPending(pending=True)  # whether there is work is looked up at its turn
 
 log = structlog.get_logger(__name__)
 
@@ -111,8 +112,8 @@ class ConsensusDriver:
         return True
 
     def tell_work(self) -> None:
-        """Look whether something waits to be ordered, now that something new may."""
-        self.offer(inputs.WorkPending(self.batching.has_work(self.engine.height)))
+        """Have it looked whether something waits to be ordered, now that something new may."""
+        self.offer(LOOK)
 
     async def run(self) -> None:
         """Run turns for ever."""
@@ -120,7 +121,7 @@ class ConsensusDriver:
         for statement in self._journal.remembered.statements:
             if statement.header.epoch == epoch:
                 self.pool.add(statement)
-        first: deque[Turn] = deque([inputs.WorkPending(self.batching.has_work(self.engine.height))])
+        first: deque[Turn] = deque([LOOK])
         root = self._store.root_after(self._store.height)
         if self._store.height > 0 and root is not None:
             first.append(inputs.Executed(self._store.height, root, self._store.edge()))
@@ -180,6 +181,9 @@ class ConsensusDriver:
                 return self._take_statement(statement)
             case Statement():
                 return self._take_statement(item)
+            case inputs.WorkPending():
+                self._pending = self.batching.has_work(self.engine.height)
+                return self.engine.step(inputs.WorkPending(self._pending))
         return self.engine.step(item)
 
     def _take_statement(self, item: Statement, peer: int | None = None) -> list[fx.Effect]:
@@ -261,12 +265,11 @@ class ConsensusDriver:
             self.no_ops[no_op.reason] += 1
         for on_executed in self.events.executed:
             on_executed(header, outcome)
-        self._pending = self.batching.has_work(self.engine.height)
         root = self._store.root_after(header.seq)
         if root is None:
             raise ReplayError(f"slot {header.seq} was executed and left no state root")
         executed = inputs.Executed(header.seq, root, self._store.edge())
-        return [inputs.WorkPending(self._pending), executed]
+        return [LOOK, executed]
 
     def _compact(self) -> None:
         me = self.engine.core.me
@@ -315,11 +318,8 @@ class ConsensusDriver:
         return [inputs.Propose(batch)]
 
     def _tell_pending(self) -> list[fx.Effect]:
-        pending = self.batching.has_work(self.engine.height)
-        if pending == self._pending:
-            return []
-        self._pending = pending
-        return self.engine.step(inputs.WorkPending(pending))
+        changed = self.batching.has_work(self.engine.height) != self._pending
+        return self._step(LOOK) if changed else []
 
     # --- own statements and answers ----------------------------------------------------------
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from consensus.messages import Vote
 from protocol.codec import sha256
@@ -183,3 +184,16 @@ async def test_what_the_same_validator_sent_is_taken_across_the_edge(site: Site)
         await site.refused.reach("foreign_vote", 1)
     assert driver.pool.waiting() == [said]
     assert "epoch_passed" not in site.refused
+
+
+async def test_whether_there_is_work_is_looked_up_when_its_turn_comes(site: Site) -> None:
+    driver = site.start()
+    async with site.running():
+        await trio.testing.wait_all_tasks_blocked()
+        # In one turn: a statement makes work, and something of which nothing is to be ordered yet
+        # has it looked. What was true when that was queued must not hide the statement.
+        await driver.put(1, [site.world.statement(1, VERDICT, counter=1)])
+        driver.tell_work()
+        await trio.testing.wait_all_tasks_blocked()
+        assert driver.engine.core.pending
+        assert driver.batching.has_work(driver.engine.height)

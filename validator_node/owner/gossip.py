@@ -5,14 +5,16 @@ Rules:
 2. Whoever holds a change publishes it again every `REPEAT_S` while somebody listens, so that a node
    that was away, and a primary that missed it, get it as well. Who has it ignores it: a repetition
    goes no further than where it is news.
-3. Who brought a change that waits, here or as a candidate, may be asked for its module and data:
-   at first nobody but the owner has them. The first `MAX_HOLDERS` are remembered, and asked after
-   the validators in a random order, so that none of them can stay in the way of the others.
+3. Who brought a signed change that waits, here or as a candidate, may be asked for its module and
+   data: at first nobody but the owner has them. The last `MAX_AUTHORS` that published one and the
+   last `MAX_HOLDERS` that passed one on are remembered. They are asked in a random order, so that
+   none of them can stay in the way of the others.
 """
 
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 
 import structlog
@@ -20,6 +22,8 @@ import trio
 
 from protocol.actions import MAX_CHANGE_BYTES, RegistryChange, registry_topic
 from protocol.codec import decode, digest_of, encode
+from registry import keys
+from registry.access import read
 from registry.lifecycle import candidates, waiting
 from validator_node.network.errors import NetworkError
 from validator_node.network.gossip import CheckAnswer, GossipMessage
@@ -28,6 +32,7 @@ from validator_node.owner.pool import RegistryPool
 from validator_node.store import Store
 
 REPEAT_S = 10.0
+MAX_AUTHORS = 4
 MAX_HOLDERS = 8
 
 log = structlog.get_logger(__name__)
@@ -48,16 +53,20 @@ class RegistryGossip:
         self._store = store
         self._pool = pool
         self._on_change = on_change
-        self._holders: dict[str, None] = {}
+        self._authors: OrderedDict[str, None] = OrderedDict()
+        self._holders: OrderedDict[str, None] = OrderedDict()
         self.topic = registry_topic(store.genesis.network_id)
 
     def holders(self) -> list[str]:
         """Return the peers that may have what a new version is made of, in a random order."""
-        return random.sample(list(self._holders), len(self._holders))
+        known = [*{**self._authors, **self._holders}]
+        return random.sample(known, len(known))
 
     def on_executed(self) -> None:
         """Forget who brought what, once no change and no candidate waits."""
-        if self._holders and not self._pool and not candidates(self._store.tree.view()):
+        known = self._authors or self._holders
+        if known and not self._pool and not candidates(self._store.tree.view()):
+            self._authors.clear()
             self._holders.clear()
 
     def check(self, peer_id: str, data: bytes) -> CheckAnswer:
@@ -67,7 +76,9 @@ class RegistryGossip:
             return answer
         change = decode(RegistryChange, data)
         if self._waits(change):
-            self._note_holder(peer_id)
+            if not self._pool.is_signed(change):
+                return CheckAnswer.REJECT
+            _note(self._holders, peer_id, MAX_HOLDERS)
         if answer is CheckAnswer.ACCEPT:
             log.info(
                 "the owner's change taken in",
@@ -79,14 +90,13 @@ class RegistryGossip:
         return answer
 
     def _waits(self, change: RegistryChange) -> bool:
+        mark = read(self._store.tree.view(), keys.RegistryMark, keys.REGISTRY)
+        if mark is None or change.owner != mark.owner:
+            return False
         if self._pool.state_of(digest_of(change.content))[0] == "held":
             return True
         digest = digest_of(change.content.challenge)
         return waiting(self._store.tree.view(), digest) is not None
-
-    def _note_holder(self, peer_id: str) -> None:
-        if len(self._holders) < MAX_HOLDERS:
-            self._holders.setdefault(peer_id)
 
     async def run(self) -> None:
         """Take changes in and repeat those that wait, for ever."""
@@ -97,7 +107,7 @@ class RegistryGossip:
 
     async def _note_authors(self, messages: trio.MemoryReceiveChannel[GossipMessage]) -> None:
         async for message in messages:
-            self._note_holder(message.author)
+            _note(self._authors, message.author, MAX_AUTHORS)
 
     async def _repeat(self) -> None:
         while True:
@@ -109,3 +119,11 @@ class RegistryGossip:
                     await self._network.publish(self.topic, encode(change))
                 except NetworkError as error:
                     log.warning("a change was not repeated", reason=str(error))
+
+
+def _note(peers: OrderedDict[str, None], peer_id: str, limit: int) -> None:
+    """Remember a peer as the newest; the oldest goes."""
+    peers[peer_id] = None
+    peers.move_to_end(peer_id)
+    if len(peers) > limit:
+        peers.popitem(last=False)

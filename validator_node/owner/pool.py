@@ -6,7 +6,8 @@ Rules:
    came; so there are never more than `WINDOW`.
 2. What no honest peer forwards (no change at all, or not signed by whom it names) is *rejected*.
    What only this node's state speaks against is *ignored*: the sender may know a newer chain. The
-   signature comes last, so that it is verified only for what everything else would take in.
+   signature is verified before anything is remembered or tried on the state, and only of what
+   could make a difference here.
 3. A change whose turn it is and that would be a no-op is not kept: the owner can sign another one
    with the same sequence. Why it was refused is remembered (bounded), so that the owner is told.
 4. After each slot the pool forgets what was committed, overtaken, or would be a no-op by now.
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 WINDOW = 4
 """Sequences above the committed one that are kept."""
-REMEMBERED_REFUSALS = 64
+REMEMBERED_REFUSALS = REMEMBERED_SIGNED = 64
 
 ChangeState = Literal["unknown", "refused", "held"]
 
@@ -45,6 +46,7 @@ class RegistryPool:
         self._store = store
         self._held: dict[int, RegistryChange] = {}
         self._refusals: OrderedDict[bytes, str] = OrderedDict()
+        self._signed: OrderedDict[bytes, None] = OrderedDict()
         self.refused: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -71,22 +73,43 @@ class RegistryPool:
         except ProtocolError as error:
             self.refused[error.reason] += 1
             return CheckAnswer.REJECT
+        unwanted = self._why_unwanted(change)
+        if unwanted is not None:
+            self.refused[unwanted] += 1
+            return CheckAnswer.IGNORE
+        if not self.is_signed(change):
+            return CheckAnswer.REJECT
         reason = self._why_refused(change)
         if reason is not None:
             self._refuse(change, reason)
             return CheckAnswer.IGNORE
-        try:
-            change.verify(self._store.genesis.network_id)
-        except ProtocolError as error:
-            self.refused[error.reason] += 1
-            return CheckAnswer.REJECT
         self._refusals.pop(digest_of(change.content), None)
         self._held[change.content.sequence] = change
         return CheckAnswer.ACCEPT
 
-    def _why_refused(self, change: RegistryChange) -> str | None:
-        view = self._store.tree.view()
-        mark = read(view, keys.RegistryMark, keys.REGISTRY)
+    def is_signed(self, change: RegistryChange) -> bool:
+        """Return whether the owner that the state knows has signed this; one that failed counts.
+
+        A repetition costs no second verification: the last `REMEMBERED_SIGNED` are known.
+        """
+        mark = read(self._store.tree.view(), keys.RegistryMark, keys.REGISTRY)
+        if mark is None or change.owner != mark.owner:
+            return False
+        digest = digest_of(change)
+        if digest not in self._signed:
+            try:
+                change.verify(self._store.genesis.network_id)
+            except ProtocolError as error:
+                self.refused[error.reason] += 1
+                return False
+            self._signed[digest] = None
+            if len(self._signed) > REMEMBERED_SIGNED:
+                self._signed.popitem(last=False)
+        return True
+
+    def _why_unwanted(self, change: RegistryChange) -> str | None:
+        """Return why it makes no difference here whether this is signed, or None."""
+        mark = read(self._store.tree.view(), keys.RegistryMark, keys.REGISTRY)
         if mark is None or change.owner != mark.owner:
             return "not_owner"
         sequence = change.content.sequence
@@ -94,17 +117,23 @@ class RegistryPool:
             return "overtaken"
         if sequence > mark.sequence + WINDOW:
             return "far_ahead"
-        if sequence in self._held:
-            same = digest_of(self._held[sequence].content) == digest_of(change.content)
-            return "duplicate" if same else "sequence_taken"
-        if sequence == mark.sequence + 1:
+        held = self._held.get(sequence)
+        if held is not None and digest_of(held.content) == digest_of(change.content):
+            return "duplicate"
+        return None
+
+    def _why_refused(self, change: RegistryChange) -> str | None:
+        if change.content.sequence in self._held:
+            return "sequence_taken"
+        view = self._store.tree.view()
+        mark = read(view, keys.RegistryMark, keys.REGISTRY)
+        if mark is not None and change.content.sequence == mark.sequence + 1:
             return self._apply(view, change)
         return None
 
     def _refuse(self, change: RegistryChange, reason: str) -> None:
+        """Count a refusal and remember it for the owner, who has signed this."""
         self.refused[reason] += 1
-        if reason in {"duplicate", "overtaken", "far_ahead"}:
-            return  # it is here, was here, or may be right in a moment
         self._refusals[digest_of(change.content)] = reason
         if len(self._refusals) > REMEMBERED_REFUSALS:
             self._refusals.popitem(last=False)

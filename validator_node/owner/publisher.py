@@ -230,5 +230,6 @@ class Publisher:
         if last.stage != "active":
             raise ChangePendingError(
                 f"{what}: not decided within {deadline_s:g} s ({last.text}). Run the command again "
-                "to go on; without its parts no validator can report"
+                "to go on; without its parts no validator can report. What was published stays "
+                "signed: it may still be ordered later"
             )

@@ -58,6 +58,12 @@ class Release:
             return msgspec.structs.replace(active, emission=0)
         if active is None or not evaluates_alike(active, self.challenge):
             self._check_version(active, self.challenge)
+        if active is not None and active.mechanism != self.challenge.mechanism:
+            raise ReleaseError(
+                f"challenge {name}: the active version pays through mechanism {active.mechanism}, "
+                f"this folder through {self.challenge.mechanism}. A change would move what miners "
+                "are paid, and nobody has asked for that"
+            )
         return self.challenge
 
     def _check_version(self, active: Challenge | None, wanted: Challenge) -> None:

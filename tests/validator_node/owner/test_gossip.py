@@ -67,11 +67,25 @@ async def test_who_may_have_the_parts_is_bounded(tmp_path: Path) -> None:
         assert site.gossip.check("peer 0", data) is CheckAnswer.ACCEPT
         for number in range(1, 2 * MAX_HOLDERS):
             assert site.gossip.check(f"peer {number}", data) is CheckAnswer.IGNORE
-        assert sorted(site.gossip.holders()) == [f"peer {n}" for n in range(MAX_HOLDERS)]
+        newest = {f"peer {n}" for n in range(MAX_HOLDERS, 2 * MAX_HOLDERS)}
+        assert set(site.gossip.holders()) == newest
         site.decide()
         # A change that is committed still tells who has the parts of the candidate.
-        assert site.gossip.check("peer 1", data) is CheckAnswer.IGNORE
+        assert site.gossip.check("the owner again", data) is CheckAnswer.IGNORE
+        assert "the owner again" in site.gossip.holders()
         assert len(site.gossip.holders()) == MAX_HOLDERS
         site.report(GAMMA)
         assert site.gossip.check("peer 1", data) is CheckAnswer.IGNORE
         assert not site.gossip.holders()
+
+
+async def test_nobody_is_asked_for_parts_who_brought_what_is_not_signed(tmp_path: Path) -> None:
+    async with sites(tmp_path, 1) as (site,):
+        change = site.world.change(1, GAMMA)
+        assert site.gossip.check("the owner", encode(change)) is CheckAnswer.ACCEPT
+        site.decide()
+        forged = replaced(change, signature=bytes(64))
+        foreign = replaced(change, owner=STRANGER.public_key)
+        assert site.gossip.check("a stranger", encode(forged)) is CheckAnswer.REJECT
+        assert site.gossip.check("another", encode(foreign)) is CheckAnswer.IGNORE
+        assert site.gossip.holders() == ["the owner"]

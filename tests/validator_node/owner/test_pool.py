@@ -10,7 +10,7 @@ from protocol.records.batch import Batch
 from protocol.records.challenge import DataBlob
 from tests.support import OWNER, STRANGER, World, make_challenge, replaced
 from validator_node.network.gossip import CheckAnswer
-from validator_node.owner.pool import REMEMBERED_REFUSALS, WINDOW, RegistryPool
+from validator_node.owner.pool import REMEMBERED_REFUSALS, REMEMBERED_SIGNED, WINDOW, RegistryPool
 from validator_node.store import Store
 
 GAMMA = make_challenge("gamma")
@@ -74,7 +74,7 @@ def test_what_only_this_state_speaks_against_is_ignored(
     }
     for reason, change in refused.items():
         assert take(pool, change) == [CheckAnswer.IGNORE]
-        remembered = reason not in {"overtaken", "far_ahead"}
+        remembered = reason not in {"not_owner", "overtaken", "far_ahead"}
         assert state(pool, change) == (("refused", reason) if remembered else ("unknown", ""))
     assert pool.refused == dict.fromkeys(refused, 1)
     assert len(pool) == 0
@@ -152,12 +152,26 @@ def test_a_new_owner_ends_what_the_old_one_signed(
 
 
 def test_refusals_are_remembered_up_to_a_bound(world: World, pool: RegistryPool) -> None:
-    first = world.change(1, make_challenge("c0"), owner=STRANGER)
-    take(pool, first)
-    for number in range(REMEMBERED_REFUSALS):
-        take(pool, replaced(first, content=replaced(first.content, sequence=number + 2)))
-    assert state(pool, first) == ("unknown", "")
+    take(pool, world.change(1, GAMMA))
+    changes = [
+        world.change(1, make_challenge(f"c{number}")) for number in range(REMEMBERED_REFUSALS + 1)
+    ]
+    take(pool, *changes)
+    assert state(pool, changes[0]) == ("unknown", "")
+    assert state(pool, changes[1]) == ("refused", "sequence_taken")
     assert len(pool._refusals) == REMEMBERED_REFUSALS
+    assert len(pool._signed) == REMEMBERED_SIGNED
+
+
+def test_what_is_not_signed_leaves_nothing_behind(world: World, pool: RegistryPool) -> None:
+    """No stranger tells the owner that a change was refused, nor makes a node try one out."""
+    change = world.change(1, make_challenge("delta", emission=0))
+    forged = [replaced(change, signature=bytes(64)), world.change(1, GAMMA, owner=STRANGER)]
+    assert take(pool, *forged) == [CheckAnswer.REJECT, CheckAnswer.IGNORE]
+    assert state(pool, change) == ("unknown", "")
+    assert (len(pool._refusals), len(pool._signed)) == (0, 0)
+    assert take(pool, change) == [CheckAnswer.IGNORE]
+    assert state(pool, change) == ("refused", "unknown_challenge")
 
 
 def test_the_longest_change_is_short_enough(world: World) -> None:

@@ -110,6 +110,13 @@ def test_an_emission_is_changed_only_of_what_is_active(project: Project) -> None
             release.next_state(active)
 
 
+def test_nobodys_pay_moves_to_another_mechanism_unasked(project: Project) -> None:
+    release = load_release(project.folder, emission=7)
+    assert release.challenge is not None
+    with pytest.raises(ReleaseError, match="pays through mechanism 1, this folder through 0"):
+        release.next_state(replaced(release.challenge, mechanism=1))
+
+
 def test_only_the_named_challenge_is_retired(project: Project) -> None:
     active = load_release(project.folder).challenge
     assert active is not None
