@@ -111,7 +111,8 @@ async def test_then_the_author_then_the_validators_are_asked(site: Site, autojum
     site.awaited.note_author(b"message of " + BODY[:10], "author")
     async with site.running():
         await trio.sleep(0.1)
-    assert site.asked == ["forwarder", "author", "validator 1", "validator 2"]
+    assert site.asked[:2] == ["forwarder", "author"]
+    assert {"validator 2"} <= set(site.asked[2:]) <= {"validator 1", "validator 2"}
     assert site.here == [id_of(posted)]
 
 
