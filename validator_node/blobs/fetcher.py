@@ -19,7 +19,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -160,7 +159,8 @@ class BlobFetcher:
 
         Raises:
             BlobUnavailableError: nobody delivered it, and what each holder said; or it is longer
-                than `max_bytes` or than what may be in flight, and nobody was asked.
+                than `max_bytes` or than what may be in flight (rules 4 and 5), and nobody was
+                asked.
         """
         cost = max_bytes if size is None else size
         is_open = size is None and cost > SMALL_BYTES
@@ -216,11 +216,10 @@ class BlobFetcher:
             before = transfer.came
             async with self._slots:
                 asked = holders() if callable(holders) else holders
-                waiting = deque(self._failures.order(transfer.digest, asked))
-                while waiting:
-                    peer_id = waiting.popleft()
+                order = self._failures.order(transfer.digest, asked)
+                for number, peer_id in enumerate(order, start=1):
                     if peer_id not in transfer.liars:
-                        others = sum(other not in transfer.liars for other in waiting)
+                        others = sum(other not in transfer.liars for other in order[number:])
                         said[peer_id] = "was being asked when the time was up"
                         turn = turn_s(whole_s, _left_s(), others)
                         said[peer_id] = await self._turn(transfer, peer_id, turn)
