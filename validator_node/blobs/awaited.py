@@ -5,8 +5,8 @@ Rules:
    count and bytes for its hotkey and in all, until this node holds the verified body, or until
    `BODY_DEADLINE_S` have passed. Only numbers wait here, no bodies.
 2. The body is looked for in the store, then at the peer that forwarded the submission, at its
-   author and at the validators. What brought nothing is tried again every `RETRY_S`: they may be
-   fetching it themselves.
+   author and at the validators in a random order. What brought nothing is tried again every
+   `RETRY_S`: they may be fetching it themselves.
 3. `MAX_ACTIVE` bodies are fetched at a time, one of a hotkey, the longest waiting first: a hotkey
    whose bodies never come holds up its own.
 4. A withdrawn entry is not begun any more. If it has begun it is finished: whoever withdrew it
@@ -25,6 +25,7 @@ from protocol.codec import sha256
 from protocol.records.submission import MAX_BODY_BYTES, PostedSubmission, Submission
 from validator_node.blobs.fetcher import BlobFetcher
 from validator_node.blobs.transfer import BlobUnavailableError
+from validator_node.blobs.turns import shuffled
 
 BODY_DEADLINE_S = 120.0
 RETRY_S = 2.0
@@ -207,7 +208,7 @@ class AwaitedBodies:
             body = await self._fetcher.fetch(
                 submission.body_hash,
                 size=submission.body_size,
-                holders=lambda: [*entry.peers, *self._do.validators()],
+                holders=lambda: [*entry.peers, *shuffled(self._do.validators())],
                 max_bytes=MAX_BODY_BYTES,
                 deadline_s=left,
             )

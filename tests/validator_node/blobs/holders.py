@@ -56,6 +56,17 @@ def first(count: int, then: Serve, blob: bytes = BLOB) -> Serve:
     return serve
 
 
+def dripping(size: int, bytes_per_s: float = 80_000.0) -> Serve:
+    """Send zeros just fast enough to be kept, as a blob of `size` bytes."""
+
+    async def serve(request: BlobRequest) -> BlobReply:
+        length = min(request.length, CHUNK, size - request.offset)
+        await trio.sleep(length / bytes_per_s)
+        return BlobReply(size=size, data=bytes(length))
+
+    return serve
+
+
 class Peers:
     """The holders of a test, and what the fetcher asked and reported."""
 
