@@ -250,9 +250,12 @@ class Miner:
                 log.warning("validator sets not proven", node=address, reason=str(error))
         return voters_from(self._config.genesis)
 
-    async def _read_receipts(self, network: Network, newest: int = 8) -> None:
+    async def _read_receipts(self, network: Network, number: int = 8) -> None:
+        """Read receipts of submissions from the newest back to the first, evenly spread."""
         voters_of = await self._voters(network)
-        for submission_id in list(self.report.submitted)[-newest:]:
+        every = list(self.report.submitted)
+        step = max(1, len(every) // number)
+        for submission_id in every[::-step][:number]:
             try:
                 data = await self._ask(network, RECEIPT_PROTOCOL, bytes.fromhex(submission_id))
                 reply = decode(ReceiptReply, data)
