@@ -65,6 +65,10 @@ def in_hand(pool: WorkerPool) -> int:
     return sum(len(slot.hand) for slot in pool._slots)
 
 
+async def until_in_hand(pool: WorkerPool, number: int) -> None:
+    await until(lambda: in_hand(pool) == number)
+
+
 @pytest.mark.trio
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_lost_worker_spoils_the_first_job_only(ending: signal.Signals) -> None:
@@ -106,7 +110,7 @@ async def test_answers_given_before_the_loss_count(monkeypatch: pytest.MonkeyPat
         for number in range(3):
             job, endings = (good_job, first) if number < 2 else (endless_job, last)
             nursery.start_soon(ask, pool, job, endings)
-            await until(lambda: in_hand(pool) == number + 1)  # noqa: B023 - awaited at once
+            await until_in_hand(pool, number + 1)
         answer = wire.Done(job_id=1, outcome=GOOD_OUTCOME, took_us=0)
         end_after_answers(pool, pid, 2 * len(wire.frame(answer)))
     assert first == {OutcomeClass.OK: 2}
@@ -180,7 +184,7 @@ async def test_nothing_is_lined_up_behind_a_long_job() -> None:
             endings: Counter[str] = Counter()
             nursery.start_soon(ask, pool, long, endings)
             await until(lambda: pool.busy == 1)
-            await trio.sleep(2 * MAX_WAIT_MS / 1000)
+            await until(lambda: not pool._slots[0].has_room)
             for _ in range(3):
                 nursery.start_soon(ask, pool, good_job, endings)
             await until(lambda: pool.queued == 3)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from protocol.actions import RegistryChange
 from protocol.codec import encode, sha256
 from protocol.identity import ss58_of
 from tests.challenges.folders import GOOD, wat_project
@@ -65,17 +66,23 @@ async def shell_of(folder: Path) -> AsyncIterator[tuple[Site, Shell]]:
             yield site, Shell(folder, site)
 
 
+async def publish(shell: Shell, answers: list[Answer]) -> None:
+    answers.append(await shell.run("publish", str(shell.challenge)))
+
+
+async def ordered(site: Site) -> RegistryChange:
+    """Wait for the owner's change and order it."""
+    await until(lambda: site.pool)
+    [change] = site.pool.held()
+    site.decide()
+    return change
+
+
 async def test_a_version_is_published_and_shown(tmp_path: Path) -> None:
     async with shell_of(tmp_path) as (site, shell), trio.open_nursery() as nursery:
         answers: list[Answer] = []
-
-        async def publish() -> None:
-            answers.append(await shell.run("publish", str(shell.challenge)))
-
-        nursery.start_soon(publish)
-        await until(lambda: site.pool)
-        [change] = site.pool.held()
-        site.decide()
+        nursery.start_soon(publish, shell, answers)
+        change = await ordered(site)
         waiting = await shell.run("status", "written")
         assert waiting.exit_code == 0
         assert "version 1 since slot 1, 0 of 4 reports" in waiting.output
@@ -93,14 +100,8 @@ async def test_a_version_is_published_and_shown(tmp_path: Path) -> None:
 async def test_the_exit_code_tells_a_refusal_from_a_delay(tmp_path: Path) -> None:
     async with shell_of(tmp_path) as (site, shell), trio.open_nursery() as nursery:
         answers: list[Answer] = []
-
-        async def publish() -> None:
-            answers.append(await shell.run("publish", str(shell.challenge)))
-
-        nursery.start_soon(publish)
-        await until(lambda: site.pool)
-        [change] = site.pool.held()
-        site.decide()
+        nursery.start_soon(publish, shell, answers)
+        change = await ordered(site)
         site.report(change.content.challenge, failure="any: trap, expected ok", signers=4)
         await until(lambda: answers)
         assert answers[0].exit_code == 3

@@ -25,13 +25,10 @@ from storage.audit_log import AuditLog
 from tests.makers import replaced
 from tests.runtime.modules import POLICY, module, output, returning
 from tests.support import World
-from validator_node.batch_check import Checker
+from tests.validator_node.intake_support import intake_of, speaker_of
 from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
-from validator_node.intake import Intake
 from validator_node.network.gossip import CheckAnswer
-from validator_node.overtaken import is_overtaken
-from validator_node.speaker import Speaker
 from validator_node.store import Store
 
 ANSWER = output(score=700_000)
@@ -71,25 +68,8 @@ class Site:
         self.outcomes: list[Outcome] = []
         self.most_pending = 0
         self.changed = trio.Event()
-        self.speaker = Speaker(
-            world.voters,
-            0,
-            world.keys[0],
-            say=self._say,
-            executed_counter=lambda: self.said,
-            is_settled=lambda item: is_overtaken(store.tree.view(), item, 0),
-            clock_ms=lambda: 0,
-            first_counter=1,
-        )
-        self.intake = Intake(
-            store,
-            Checker(world.voters, world.network_id),
-            self.speaker,
-            me=0,
-            now=trio.current_time,
-            submissions_per_second=50,
-            max_pending=100,
-        )
+        self.speaker = speaker_of(world, store, self._say, lambda: self.said)
+        self.intake = intake_of(world, store, self.speaker, rate=50)
         self.evaluations = EvaluationService(
             store,
             pool,

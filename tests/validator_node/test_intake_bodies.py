@@ -21,6 +21,7 @@ from protocol.records.submission import (
     submission_topic,
 )
 from tests.support import POLICY, World, replaced
+from tests.validator_node.intake_support import intake_of, speaker_of
 from tests.validator_node.network.support import nodes, until
 from validator_node.batch_check import Checker
 from validator_node.blobs.awaited import BODY_DEADLINE_S, MAX_OF_HOTKEY, RETRY_S
@@ -29,7 +30,6 @@ from validator_node.blobs.service import BlobService
 from validator_node.intake import Intake
 from validator_node.network.gossip import CheckAnswer
 from validator_node.queries import QueryService
-from validator_node.speaker import Speaker
 from validator_node.store import Store
 
 BODY = b"a body " * 1000
@@ -66,23 +66,12 @@ class Site:
         self.held: dict[str, dict[bytes, bytes]] = {}
         self.asked: list[str] = []
         self.lied: list[str] = []
-        self.speaker = Speaker(
-            world.voters,
-            0,
-            world.keys[0],
-            say=self._say,
-            executed_counter=lambda: len(self.said),
-            is_settled=lambda item: False,
-            clock_ms=lambda: 0,
-            first_counter=1,
-        )
-        self.intake = Intake(
+        self.speaker = speaker_of(world, store, self._say, lambda: len(self.said))
+        self.intake = intake_of(
+            world,
             store,
-            Checker(world.voters, world.network_id),
             self.speaker,
-            me=0,
-            now=trio.current_time,
-            submissions_per_second=rate,
+            rate=rate,
             max_pending=20,
             fetcher=fetcher or BlobFetcher(self._ask, on_lie=self.lied.append),
             validators=lambda: ["validator"],

@@ -18,13 +18,11 @@ from registry.pending import unsettled
 from registry.submissions import NoOp
 from tests.makers import make_verdict
 from tests.support import World
-from validator_node.batch_check import Checker
+from tests.validator_node.intake_support import intake_of, speaker_of
 from validator_node.execution import Outcome
-from validator_node.intake import TURN_S, WAITING_A_PENDING, Intake
+from validator_node.intake import TURN_S, WAITING_A_PENDING
 from validator_node.network.gossip import CheckAnswer
-from validator_node.overtaken import is_overtaken
 from validator_node.queries import QueryService
-from validator_node.speaker import Speaker
 from validator_node.store import Store
 
 ROOM = 3
@@ -52,25 +50,8 @@ class Site:
         self.said = 0
         self.admitted: list[bytes] = []
         self.refused: list[NoOp] = []
-        self.speaker = Speaker(
-            world.voters,
-            0,
-            world.keys[0],
-            say=self._say,
-            executed_counter=lambda: self.said,
-            is_settled=lambda item: is_overtaken(store.tree.view(), item, 0),
-            clock_ms=lambda: 0,
-            first_counter=1,
-        )
-        self.intake = Intake(
-            store,
-            Checker(world.voters, world.network_id),
-            self.speaker,
-            me=0,
-            now=trio.current_time,
-            submissions_per_second=1000,
-            max_pending=100,
-        )
+        self.speaker = speaker_of(world, store, self._say, lambda: self.said)
+        self.intake = intake_of(world, store, self.speaker, rate=1000)
         self.queries = QueryService(store, self.intake)
 
     async def _say(self, statement: Statement) -> None:
