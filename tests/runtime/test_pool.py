@@ -182,6 +182,27 @@ async def test_workers_that_cannot_start_fail_their_jobs(monkeypatch: pytest.Mon
 
 
 @pytest.mark.trio
+async def test_one_failed_start_fails_no_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    once = f'[ -e "{tmp_path}/tried" ] && exec "$@"; touch "{tmp_path}/tried"; exit 1'
+    monkeypatch.setattr(
+        worker_process, "COMMAND", ("/bin/sh", "-c", once, "sh", *worker_process.COMMAND)
+    )
+    async with open_pool(1, module_source=MODULES.get) as pool:
+        assert (await pool.evaluate(good_job)).outcome_class is OutcomeClass.OK
+        assert pool.replaced == 1
+
+
+@pytest.mark.trio
+async def test_a_worker_never_preempts_the_node() -> None:
+    async with open_pool(1, module_source=MODULES.get) as pool:
+        await pool.evaluate(good_job)
+        assert [os.sched_getscheduler(pid) for pid in children()] == [os.SCHED_BATCH]
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.mark.trio
 async def test_closing_ends_the_jobs_not_done() -> None:
     async with trio.open_nursery() as nursery, open_pool(1, module_source=MODULES.get) as pool:
 
