@@ -42,7 +42,10 @@ def keep(path: Path, module: bytes) -> None:
     """Keep a module, and drop what exceeds `MAX_KEPT`. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(module)
+    with part.open("wb") as file:
+        file.write(module)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut leaves an empty file of the right name
     part.replace(path)
     found = sorted(path.parent.glob("*.wasm"), key=lambda entry: entry.stat().st_mtime_ns)
     for old in found[:-MAX_KEPT]:
