@@ -36,6 +36,7 @@ from validator_node.network.errors import InvalidAddressError, NetworkError
 from validator_node.network.gossip import CheckAnswer
 from validator_node.network.mdns import LocalPeers
 from validator_node.network.network import Network
+from validator_node.network.standing import Standing
 from validator_node.rate import Budget
 
 PEERS_PROTOCOL: Final = "/validator/1/peers"
@@ -308,6 +309,10 @@ class Discovery:
             await trio.sleep(GAP_S)  # many records come together
 
     def _expect(self) -> None:
+        assign = self._network.standings.assign
+        assign(Standing.MEMBER, (entry.peer_id for entry in self.book.members()))
+        assign(Standing.REGISTERED, (entry.peer_id for entry in self.book.others()))
+        assign(Standing.CONFIGURED, self._configured)
         expected = self._neighbours.expected(self.book) | self._configured
         if expected != self.expected:
             self.expected.clear()  # in place: others hold it

@@ -20,6 +20,7 @@ import trio
 
 from validator_node.network.counters import PROCESS, Counters
 from validator_node.network.scores import Scores
+from validator_node.network.standing import Standings
 
 KIB: Final = 1_024
 MIB: Final = 1_024 * KIB
@@ -176,6 +177,7 @@ class Gate:
         self.limits = limits
         self.scores = scores
         self.counters = counters
+        self.standings = Standings(scores.now)
         self._half_open: Counter[str] = Counter()
         self._inbound: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()

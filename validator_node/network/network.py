@@ -64,7 +64,7 @@ class Network:
         self._nursery: trio.Nursery | None = None
         self._opener: StreamOpener | None = None
         self._requests: Requests | None = None
-        self.counters = gate.counters
+        self.counters, self.standings = gate.counters, gate.standings
         self.dht: Dht | None = None
         self.peer_id = str(host.get_id())
 

@@ -51,7 +51,7 @@ class Scores:
     """The score of each peer, by peer id: 0 is spotless, `LIMIT` is the end."""
 
     def __init__(self, now: Callable[[], float], counters: Counters) -> None:
-        self._now = now
+        self.now = now
         self._counters = counters
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._banned_until: dict[str, float] = {}
@@ -63,7 +63,7 @@ class Scores:
 
     def level(self, peer_id: str) -> float:
         """Return what a peer has run up and not yet lived down."""
-        now = self._now()
+        now = self.now()
         level, at = self._levels.get(peer_id, (0.0, now))
         return max(0.0, level - (now - at) * LEAK_PER_S)
 
@@ -80,7 +80,7 @@ class Scores:
         level = self.level(peer_id) + (COSTS.get(reason, UNIT) if cost is None else cost)
         self._counters.count("charged", reason)
         if level <= LIMIT:
-            self._levels[peer_id] = (level, self._now())
+            self._levels[peer_id] = (level, self.now())
             self._levels.move_to_end(peer_id)
             if len(self._levels) > MAX_SCORES:
                 self._levels.popitem(last=False)
@@ -90,7 +90,7 @@ class Scores:
         return True
 
     def _ban(self, peer_id: str, reason: str) -> None:
-        now = self._now()
+        now = self.now()
         self._expire(now)
         if len(self._banned_until) >= MAX_BANS:
             del self._banned_until[min(self._banned_until, key=self._banned_until.__getitem__)]
@@ -105,14 +105,14 @@ class Scores:
         until = self._banned_until.get(peer_id)
         if until is None:
             return False
-        if self._now() < until:
+        if self.now() < until:
             return True
         del self._banned_until[peer_id]
         return False
 
     def bans(self) -> dict[str, float]:
         """Return the banned peers and the seconds that each ban still lasts."""
-        now = self._now()
+        now = self.now()
         self._expire(now)
         return {peer_id: until - now for peer_id, until in self._banned_until.items()}
 
