@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 
 Figure = tuple[str, Callable[[], float]]
+STALL_S = 30.0
+"""A node that took no sample of itself for so long does nothing else either."""
 
 
 def sources_of(node: Node) -> Sources:
@@ -29,7 +32,24 @@ def sources_of(node: Node) -> Sources:
         },
         counters=_counters(node),
         labelled={**_labelled(node), **_weights_labelled(node.weights)},
+        health=lambda: why_unwell(
+            time.monotonic() - node.sampled_s, node.why_observing if node.is_linked else ""
+        ),
     )
+
+
+def why_unwell(silent_s: float, why_observing: str | None) -> str:
+    """Return why a node does not do its work; empty if it does.
+
+    `silent_s` are the seconds since it last looked at itself, `why_observing` is why a validator
+    does not vote. A node without peers is well: all that it can do is to dial them again, and a
+    restart would not help.
+    """
+    if silent_s > STALL_S:
+        return f"nothing has moved for {silent_s:.0f} s: the process is stopped or overloaded"
+    if why_observing:
+        return f"this validator only observes: {why_observing}"
+    return ""
 
 
 def _gauges(node: Node) -> dict[str, Figure]:

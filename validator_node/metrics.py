@@ -1,6 +1,14 @@
 """Prometheus metrics: read from the node's services when they are scraped.
 
 Nothing is pushed: each scrape reads plain integers that the services keep anyway.
+
+| path | answer |
+|---|---|
+| `/metrics` | 200, the figures |
+| `/health` | 200 `ok`, or 503 and why this node does not do its work |
+| any other | 404 |
+
+GET and HEAD are answered, any other method is 405. A client has `CLIENT_S` for its request.
 """
 
 from __future__ import annotations
@@ -8,17 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Thread
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from validator_node.errors import ConfigError
 
 PREFIX = "validator_"
+CLIENT_S = 10.0
+"""Seconds that a client may be silent: each one holds a thread and an open file."""
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
-
+_Page = tuple[str, list[tuple[str, str]], bytes]
+"""(status, headers, body)"""
 Labelled = tuple[str, str, Callable[[], Mapping[str, float]]]
 """(what it means, the label's name, label value -> figure)"""
 
@@ -33,6 +46,8 @@ class Sources:
     labelled_gauges: dict[str, Labelled] = field(default_factory=dict)
     labelled: dict[str, Labelled] = field(default_factory=dict)
     """Counters with a label."""
+    health: Callable[[], str] = lambda: ""
+    """Returns why the node does not do its work, or nothing."""
 
 
 class NodeCollector(Collector):
@@ -59,6 +74,57 @@ class NodeCollector(Collector):
             yield family
 
 
+def pages(metrics: WSGIApplication, health: Callable[[], str]) -> WSGIApplication:
+    """Return the application that serves what the module's table lists."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        is_head = environ["REQUEST_METHOD"] == "HEAD"
+        status, headers, body = _answer(environ, metrics, health)
+        start_response(status, [*headers, ("Content-Length", str(len(body)))])
+        return [] if is_head else [body]
+
+    return answer
+
+
+def _answer(environ: WSGIEnvironment, metrics: WSGIApplication, health: Callable[[], str]) -> _Page:
+    if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+        return "405 Method Not Allowed", [_TEXT, ("Allow", "GET, HEAD")], b"use GET or HEAD\n"
+    match environ["PATH_INFO"]:
+        case "/metrics":
+            return _collected(metrics, {**environ, "REQUEST_METHOD": "GET"})
+        case "/health":
+            why = health()
+            status = "503 Service Unavailable" if why else "200 OK"
+            return status, [_TEXT], f"{why or 'ok'}\n".encode()
+        case _:
+            return "404 Not Found", [_TEXT], b"there are /metrics and /health\n"
+
+
+def _collected(application: WSGIApplication, environ: WSGIEnvironment) -> _Page:
+    """Return status, headers and body of what `application` answers."""
+    found: tuple[str, list[tuple[str, str]]] = ("", [])
+
+    def start(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[..., object]:
+        nonlocal found
+        found = status, headers
+        return lambda _data: None
+
+    body = b"".join(application(environ, start))
+    return *found, body
+
+
+class _ImpatientHandler(WSGIRequestHandler):
+    """Reads one request, logs nothing, and does not wait for ever."""
+
+    def setup(self) -> None:
+        """Set the deadline of every read."""
+        self.request.settimeout(CLIENT_S)
+        super().setup()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: scrapes are no news."""
+
+
 class MetricsServer:
     """The metrics endpoint, in a thread of its own."""
 
@@ -69,9 +135,12 @@ class MetricsServer:
             server: tuple[WSGIServer, Thread] = start_http_server(port, host, registry)
         except OSError as error:
             raise ConfigError(
-                f"metrics on {host}:{port}: {error.strerror}; set another metrics_port"
+                f"metrics on {host}:{port}: {error.strerror}; set another metrics_port, or another "
+                "metrics_host"
             ) from error
         self._server, self._thread = server
+        self._server.set_app(pages(make_wsgi_app(registry), sources.health))
+        self._server.RequestHandlerClass = _ImpatientHandler
         self.port = int(self._server.server_port)
 
     def __enter__(self) -> MetricsServer:

@@ -115,6 +115,7 @@ class Node:
         self.speaker = self._speaker()
         self._open_services(pool, modules, chain)
         self.tasks_living = self.banned = 0
+        self.sampled_s = time.monotonic()
         self.worked = pool.stats()
         self.tally = Tally(sum(1 for _ in self.store.tree.items(state_keys.PENDING)))
         self.driver.events.executed.append(self._on_executed)
@@ -325,6 +326,7 @@ class Node:
         while True:  # metrics are read in another thread, which cannot ask trio
             self.tasks_living = trio.lowlevel.current_statistics().tasks_living
             self.banned = len(self.network.bans())
+            self.sampled_s = time.monotonic()
             self.worked = self.workers.stats()
             await trio.sleep(SAMPLE_S)
 

@@ -29,6 +29,7 @@ from validator_node.modules import Modules
 from validator_node.network.network import NetworkConfig, open_network
 from validator_node.node import Node
 from validator_node.records.assembly import RecordParts
+from validator_node.stopping import stop_signals
 from validator_node.sync.download import install_prepared
 from validator_node.sync.trust import parse_trusted
 
@@ -36,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run_node(config: NodeConfig) -> None:
-    """Run a node until SIGINT or SIGTERM. Raises `NodeError` for what its operator can mend."""
+    """Run a node until one of `stop_signals`. Raises `NodeError` for what its operator can mend."""
     genesis = load_genesis(config.genesis)
     if genesis.engine_id != engine_id():
         raise ConfigError(
@@ -115,7 +116,7 @@ def _compiler(config: NodeConfig, genesis: Genesis, keys: Keys, modules: ModuleS
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
             scope.cancel()

@@ -44,7 +44,8 @@ async def running(*options: str) -> AsyncIterator[tuple[trio.Process, re.Match[s
                 await process.stdout.aclose()
 
 
-async def test_a_killed_chain_goes_on_from_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+async def test_a_killed_chain_goes_on_from_its_file(tmp_path: Path, ending: signal.Signals) -> None:
     options = ("--state", str(tmp_path / "chain.bin"))
     async with running(*options) as (process, ready):
         assert (ready[3], ready[4]) == ("2", "4")
@@ -56,7 +57,7 @@ async def test_a_killed_chain_goes_on_from_its_file(tmp_path: Path) -> None:
     async with running(*options) as (process, ready):
         async with connected(ready[1]) as client:
             assert await client.call("chain_getBlockHash", head) == block_hash
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(ending)
         assert await process.wait() == 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from chain.bittensor import ChainStatus
 from chain.watchdog import Health
 from tests.validator_node.weight_site import Site
-from validator_node.gauges import chain_gauges, chain_labelled
+from validator_node.gauges import STALL_S, chain_gauges, chain_labelled, why_unwell
 
 STATUS = ChainStatus(
     health=Health.HEALTHY,
@@ -49,3 +49,9 @@ async def test_a_chain_without_a_connection_shows_none(tmp_path: Path) -> None:
     assert (figures["chain_threads"], figures["chain_head_age_s"]) == (0, 0)
     assert [dict(values()) for _, _, values in chain_labelled(site.service).values()] == [{}, {}]
     site.close()
+
+
+def test_a_node_is_well_while_it_moves_and_votes() -> None:
+    assert why_unwell(0.0, None) == why_unwell(STALL_S, "") == ""
+    assert why_unwell(STALL_S + 1, "").startswith("nothing has moved for 31 s")
+    assert why_unwell(1.0, "no journal") == "this validator only observes: no journal"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from validator_node import metrics
 from validator_node.errors import ConfigError
 from validator_node.metrics import MetricsServer, Sources
 
@@ -83,3 +85,53 @@ def test_a_closed_server_frees_its_port(figures: Figures) -> None:
     second = MetricsServer("127.0.0.1", first.port, figures.sources())
     assert scraped(second)["validator_height",] == 5.0
     second.close()
+
+
+def asked(server: MetricsServer, path: str, method: str = "GET") -> httpx.Response:
+    url = f"http://127.0.0.1:{server.port}{path}"
+    return httpx.request(method, url, trust_env=False)
+
+
+def test_a_path_that_is_not_there_is_not_the_metrics(server: MetricsServer) -> None:
+    for path in ("/", "/metricsx", "/metrics/", "/favicon.ico", "/healthz"):
+        assert asked(server, path).status_code == 404, path
+
+
+def test_head_says_what_get_would_without_the_body(server: MetricsServer) -> None:
+    for path, status in (("/metrics", 200), ("/health", 200), ("/nothing", 404)):
+        head, get = asked(server, path, "HEAD"), asked(server, path)
+        assert (head.status_code, get.status_code) == (status, status)
+        assert head.content == b""
+        assert head.headers["content-length"] == get.headers["content-length"]
+        assert head.headers["content-type"] == get.headers["content-type"]
+
+
+def test_other_methods_are_named_as_not_allowed(server: MetricsServer) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        refused = asked(server, "/metrics", method)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_health_says_why_the_node_does_not_work(figures: Figures) -> None:
+    sources = figures.sources()
+    why = ""
+    sources.health = lambda: why
+    with MetricsServer("127.0.0.1", 0, sources) as server:
+        assert (asked(server, "/health").status_code, asked(server, "/health").text) == (
+            200,
+            "ok\n",
+        )
+        why = "diverged at slot 9"
+        unwell = asked(server, "/health")
+        assert (unwell.status_code, unwell.text) == (503, "diverged at slot 9\n")
+
+
+def test_a_silent_client_is_not_waited_for(
+    figures: Figures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "CLIENT_S", 0.1)
+    with (
+        MetricsServer("127.0.0.1", 0, figures.sources()) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as client,
+    ):
+        assert client.recv(1) == b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +39,7 @@ def devchain(
         Path | None, typer.Option(help="file to go on from after a restart; default: none")
     ] = None,
 ) -> None:
-    """Run a development chain until SIGINT or SIGTERM.
+    """Run a development chain until SIGINT, SIGTERM or SIGHUP.
 
     It speaks substrate JSON-RPC with subtensor's metadata, has one subnet and no money. What can
     be broken on it stands in `chain/devchain/admin.py`. It is not for anything of value.
@@ -117,8 +116,9 @@ async def _serve(subnet: SubnetConfig, run: RunConfig) -> None:
     import trio
 
     from chain.devchain.server import open_devchain
+    from validator_node.stopping import stop_signals
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         async with open_devchain(subnet, run) as chain:
             neurons = len(chain.ledger.head.state.neurons)
             typer.echo(

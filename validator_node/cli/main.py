@@ -23,7 +23,7 @@ def run(
         Path | None, typer.Option(help="JSON log file; default: readable lines on stderr")
     ] = None,
 ) -> None:
-    """Run a validator node until SIGINT or SIGTERM."""
+    """Run a validator node until SIGINT, SIGTERM or SIGHUP."""
     import trio
 
     from validator_node.config import load_config

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ import trio
 import typer
 
 from validator_node.errors import ConfigError, TestnetError
+from validator_node.stopping import stop_signals
 
 if TYPE_CHECKING:
     from validator_node.testnet.manifest import Manifest
@@ -156,7 +156,7 @@ def mine(
     config: Annotated[Path, typer.Option(help="JSON configuration written by `testnet`")],
     log_file: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
-    """Play one miner until SIGTERM."""
+    """Play one miner until it is told to stop."""
     from validator_node.config import load_genesis
     from validator_node.logs import configure
     from validator_node.miner import Miner, MinerConfig
@@ -179,7 +179,7 @@ def mine(
         async with trio.open_nursery() as nursery:
 
             async def wait_for_signal() -> None:
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                with trio.open_signal_receiver(*stop_signals()) as signals:
                     async for _ in signals:
                         stop.set()
 

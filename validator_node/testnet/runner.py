@@ -7,7 +7,6 @@ its last words.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ import trio
 
 from chain.interface import WeightVector
 from validator_node.errors import TestnetError
+from validator_node.stopping import stop_signals
 from validator_node.testnet import processes
 from validator_node.testnet.chain_site import read_weights
 from validator_node.testnet.layout import Layout, TestnetOptions, prepare
@@ -212,8 +212,8 @@ def _all(holds: Callable[[Figures], bool]) -> Condition:
 
 
 async def cancel_on_signal(scope: trio.CancelScope) -> None:
-    """Cancel `scope` on SIGINT or SIGTERM."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """Cancel `scope` on one of `stop_signals`."""
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         async for _ in signals:
             scope.cancel()
 
