@@ -4,6 +4,7 @@ Rules:
 1. A certificate counts distinct signers of one epoch's set; its weight must be a quorum.
 3. It holds one kind of vote of one view for one header; the set hash and the network id are part of
    the signed bytes, so votes of another set, epoch, kind or network do not verify.
+12. Its slot is one of the set's own epoch, or former members could decide slots of the present.
 
 One certificate has one encoding: the bitmap has exactly as many bytes as the set needs, no bit
 beyond the set, and one signature for each bit, in index order.
@@ -87,6 +88,7 @@ def judge_certificate(
         raise ProofError(
             f"certificate of epoch {certificate.header.epoch}, judged in {voters.epoch}"
         )
+    voters.check_decides(certificate.header.seq)
     signers = signers_of(certificate, len(voters))
     if not voters.is_quorum(signers):
         raise ProofError(

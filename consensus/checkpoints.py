@@ -117,8 +117,11 @@ def judge_checkpoint(core: Core, certificate: CheckpointCertificate) -> None:
 
 
 def judge_by(voters: Voters, certificate: CheckpointCertificate, verify: Verify) -> None:
-    """Raise `ProofError` unless a quorum of `voters` signed the checkpoint."""
+    """Raise `ProofError` unless a quorum of `voters` signed the checkpoint of a slot of theirs."""
     checkpoint = certificate.checkpoint
+    if checkpoint.epoch != voters.epoch:
+        raise ProofError(f"checkpoint of epoch {checkpoint.epoch}, the set is of {voters.epoch}")
+    voters.check_decides(checkpoint.seq)
     signers = signers_of_bitmap(certificate.signers, len(certificate.signatures), len(voters))
     if not voters.is_quorum(signers):
         raise ProofError(f"checkpoint {checkpoint.seq}: its signers are no quorum")

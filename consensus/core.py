@@ -211,12 +211,19 @@ class Core:
             raise UnwantedError("bad_signature")
 
     def check_certificate(self, certificate: Certificate, kind: str) -> None:
-        """Raise `ProofError` unless the certificate holds; each is verified once."""
+        """Raise `ProofError` unless the certificate holds; its signatures are verified once.
+
+        Its slot is looked at each time: where an epoch ends becomes known later.
+        """
+        header = certificate.header
+        voters = self.voters_of(header.epoch)
+        if voters is self.voters and self.edge is not None:
+            voters = voters.ending(self.edge.seq)
+        voters.check_decides(header.seq)
         memo = sha256(kind.encode(), encode(certificate))
         if memo in self._judged:
             return
         wanted = "prepare" if kind == "prepare" else "commit"
-        voters = self.voters_of(certificate.header.epoch)
         judge_certificate(voters, certificate, wanted, self.verify)  # type: ignore[arg-type]
         if len(self._judged) >= CERTIFICATE_MEMO:
             self._judged.pop(next(iter(self._judged)))

@@ -47,13 +47,14 @@ def enter_epoch(core: Core, certificate: CheckpointCertificate) -> None:
     checkpoint = certificate.checkpoint
     if checkpoint.next_set is None:
         raise AssertionError(f"checkpoint {checkpoint.seq} is not at an edge")
-    core.old_sets[core.voters.epoch] = core.voters
+    core.old_sets[core.voters.epoch] = core.voters.ending(checkpoint.seq)
     while len(core.old_sets) > MAX_OLD_SETS:
         del core.old_sets[min(core.old_sets)]
     core.handovers[checkpoint.epoch] = certificate
     while len(core.handovers) > MAX_OLD_SETS:
         del core.handovers[min(core.handovers)]
-    core.voters = Voters(checkpoint.next_set, core.voters.domain.network_id)
+    network_id = core.voters.domain.network_id
+    core.voters = Voters(checkpoint.next_set, network_id, after=checkpoint.seq)
     core.me = None if core.key is None else core.voters.index_of_key(core.key)
     core.stable = certificate
     core.edge = None

@@ -26,10 +26,10 @@ from protocol.records.checkpoint import CheckpointCertificate
 def prove_sets(
     voters: Voters, handovers: Iterable[CheckpointCertificate], verify: Verify
 ) -> list[Voters]:
-    """Return the sets that follow `voters`, each proven by the one before it.
+    """Return `voters` and the sets that follow, each proven by the one before it.
 
-    `handovers` are the edge checkpoints from the epoch of `voters` on, without a gap. Raises
-    `ProofError` for the first that does not prove itself.
+    `handovers` are the edge checkpoints from the epoch of `voters` on, without a gap; each ends the
+    epoch of the set that signed it. Raises `ProofError` for the first that does not prove itself.
     """
     proven: list[Voters] = []
     for handover in handovers:
@@ -39,9 +39,9 @@ def prove_sets(
                 f"the hand-over of epoch {voters.epoch} was expected, not of {checkpoint.epoch}"
             )
         judge_by(voters, handover, verify)
+        proven.append(voters.ending(checkpoint.seq))
         voters = next_voters(handover, voters.domain.network_id)
-        proven.append(voters)
-    return proven
+    return [*proven, voters]
 
 
 def next_voters(handover: CheckpointCertificate, network_id: bytes) -> Voters:
@@ -52,7 +52,7 @@ def next_voters(handover: CheckpointCertificate, network_id: bytes) -> Voters:
     checkpoint = handover.checkpoint
     if checkpoint.next_set is None or checkpoint.next_set.epoch != checkpoint.epoch + 1:
         raise ProofError(f"checkpoint {checkpoint.seq} does not name the set of the next epoch")
-    return Voters(checkpoint.next_set, network_id)
+    return Voters(checkpoint.next_set, network_id, after=checkpoint.seq)
 
 
 def prove_snapshot(
@@ -61,8 +61,6 @@ def prove_snapshot(
     """Raise `ProofError` unless a quorum certified the checkpoint and decided its very slot."""
     checkpoint = certificate.checkpoint
     header = decided.header
-    if checkpoint.epoch != voters.epoch:
-        raise ProofError(f"checkpoint of epoch {checkpoint.epoch}, the set is of {voters.epoch}")
     if (header.seq, header.epoch, header.digest) != (
         checkpoint.seq,
         checkpoint.epoch,

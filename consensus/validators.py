@@ -4,6 +4,10 @@ Rules (the numbers are docs/consensus.md's):
 1. A *quorum* is 3x > 2T and a *blocking weight* is 3x >= T over distinct signers, where T is the
    effective weight of the whole set. Who is alive never changes T: otherwise both sides of a
    partition could count themselves a quorum. Sets of 1, 2 and 3 need no special case.
+12. A set decides the slots of its own epoch and no others, so it knows which they are: those above
+    the edge of the epoch before, up to its own edge once that is fixed. Whoever judges a
+    certificate asks `check_decides` (`certificate`, `checkpoints`): keys that were sold after their
+    epoch sign nothing that anybody believes outside it.
 13. Stake cap, for sets of five and more: c1 is the largest integer with 4c <= sum(min(w, c)), c2
     the smallest with 2 sum(min(w, c)) >= sum(w); effective weight = min(w, max(c1, c2)). Nobody
     holds more than a quarter unless the cap would have to shift more than half of the stake.
@@ -11,11 +15,14 @@ Rules (the numbers are docs/consensus.md's):
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import Self
 
 from consensus.proposer import proposer_schedule
 from protocol.envelope import VoteDomain
+from protocol.errors import ProofError
 from protocol.records.validators import ValidatorSet
 
 
@@ -63,9 +70,24 @@ def effective_weights(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 class Voters:
-    """A validator set with everything the protocol computes from it."""
+    """A validator set with everything the protocol computes from it.
 
-    def __init__(self, validator_set: ValidatorSet, network_id: bytes) -> None:
+    It decides the slots in (`after`, `until`]; `until` is None while its edge is not known here.
+    """
+
+    def __init__(
+        self,
+        validator_set: ValidatorSet,
+        network_id: bytes,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+    ) -> None:
+        """Take a set whose epoch begins above slot `after`: the genesis' begins above 0."""
+        if after is None and validator_set.epoch > 0:
+            raise ValueError(f"the set of epoch {validator_set.epoch} needs the edge before it")
+        self.after = after or 0
+        self.until = until
         self.validator_set = validator_set
         self.members = validator_set.members
         self.epoch = validator_set.epoch
@@ -82,6 +104,18 @@ class Voters:
 
     def __len__(self) -> int:
         return len(self.members)
+
+    def ending(self, until: int) -> Self:
+        """Return the same set, whose epoch ends with slot `until`."""
+        ended = copy.copy(self)
+        ended.until = until
+        return ended
+
+    def check_decides(self, seq: int) -> None:
+        """Raise `ProofError` for a slot that is not of this set's epoch (rule 12)."""
+        if seq <= self.after or (self.until is not None and seq > self.until):
+            span = f"above {self.after}" + ("" if self.until is None else f" up to {self.until}")
+            raise ProofError(f"slot {seq} is not of epoch {self.epoch}, whose slots are {span}")
 
     def key(self, index: int) -> bytes:
         """Return the consensus key of the validator at `index`."""

@@ -292,7 +292,7 @@ class World:
 
     def stable(self, checkpoint: Checkpoint) -> CheckpointCertificate:
         """Let every genesis validator sign a checkpoint."""
-        voters = Voters(self.genesis.validators.for_epoch(checkpoint.epoch), self.network_id)
+        voters = self.voters_of(checkpoint.epoch)
         signatures = tuple(
             key.sign(
                 vote_payload(
@@ -312,7 +312,12 @@ class World:
             signatures=signatures,
         )
 
+    def voters_of(self, epoch: int) -> Voters:
+        """Return the genesis' members as the voters of an epoch, as long as `handover` has it."""
+        members = self.genesis.validators.for_epoch(epoch)
+        return Voters(members, self.network_id, after=10 * epoch)
+
     def begin_epoch(self, epoch: int) -> None:
         """Speak in another epoch, in which statements count from 1 again."""
-        self.voters = Voters(self.genesis.validators.for_epoch(epoch), self.network_id)
+        self.voters = self.voters_of(epoch)
         self._counters = [0] * len(self.keys)

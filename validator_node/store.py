@@ -115,14 +115,24 @@ class Store:
         return current_epoch(self.tree.view())
 
     def voters_of(self, epoch: int) -> Voters:
-        """Return an epoch's voters: the state's, else its edge checkpoint's, else the genesis'."""
+        """Return an epoch's voters: the state's, else its edge checkpoint's, else the genesis'.
+
+        Of an epoch that this store knows nothing of, the set that is returned decides no slot.
+        """
+        network_id, until = self.genesis.network_id, self._edge_of(epoch)
         now = electorate(self.tree.view())
+        if now is not None and now.voters.epoch == epoch + 1:
+            until = now.since
         if now is not None and now.voters.epoch == epoch:
-            return Voters(now.voters, self.genesis.network_id)
+            return Voters(now.voters, network_id, after=now.since, until=until)
         handover = self.edge_checkpoint(epoch - 1) if epoch > 0 else None
         if handover is not None:
-            return next_voters(handover, self.genesis.network_id)
-        return Voters(self.genesis.validators.for_epoch(epoch), self.genesis.network_id)
+            found = next_voters(handover, network_id)
+            return found if until is None else found.ending(until)
+        if epoch > 0:
+            until = 0
+        members = self.genesis.validators.for_epoch(epoch)
+        return Voters(members, network_id, after=0, until=until)
 
     def edge(self) -> Edge | None:
         """Return where the epoch ends and who votes next, once that is agreed; also in the edge."""

@@ -55,6 +55,8 @@ def _check_parts(
     require(other is None and kind == "commit", "step 1: form")
     require(climb(b"result/" + result[0], pack(result), siblings) == body[0], "step 2: state")
     require(sha256(pack(body)) == header[3], "step 3: body")
+    require(result[6] <= result[7] < header[1], "step 3: a state of later than the slot")
+    require(result[5] <= epoch, "step 3: a result of a later epoch")
     require(len(bitmap) == (len(members) + 7) // 8, "step 4: length of the bitmap")
     signers = [i for i in range(8 * len(bitmap)) if bitmap[i // 8] >> (i % 8) & 1]
     require(all(i < len(members) for i in signers), "step 4: bit beyond the set")

@@ -64,9 +64,11 @@ def make_set(weights: dict[str, int], epoch: int = 0) -> ValidatorSet:
     )
 
 
-def make_voters(*weights: int, epoch: int = 0, network_id: bytes = NETWORK) -> Voters:
+def make_voters(
+    *weights: int, epoch: int = 0, after: int = 0, network_id: bytes = NETWORK
+) -> Voters:
     named = {f"v{index}": weight for index, weight in enumerate(weights)}
-    return Voters(make_set(named, epoch), network_id)
+    return Voters(make_set(named, epoch), network_id, after=after)
 
 
 def make_batch(name: str) -> Batch:

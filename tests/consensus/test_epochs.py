@@ -206,4 +206,4 @@ def test_rule_12_who_is_behind_says_so_to_members_of_a_later_epoch():
 
 def test_rule_13_the_cap_applies_to_the_new_set():
     weights = {"v0": 100, "v1": 1, "v2": 1, "v3": 1, "new": 1}
-    assert Voters(make_set(weights, 1), NETWORK).weights == (48, 1, 1, 1, 1)
+    assert Voters(make_set(weights, 1), NETWORK, after=9).weights == (48, 1, 1, 1, 1)

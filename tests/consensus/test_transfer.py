@@ -29,7 +29,7 @@ from tests.consensus.builders import (
 
 FIRST = Signers(make_voters(1, 1, 1, 1))
 NEXT_SET = make_set({"a": 5, "b": 1, "c": 1, "d": 1}, epoch=1)
-SECOND = Signers(Voters(NEXT_SET, NETWORK))
+SECOND = Signers(Voters(NEXT_SET, NETWORK, after=8))
 FAR = make_header("far", 8, sha256(b"before"))
 LATER = make_header("later", 20, sha256(b"long before"), epoch=1)
 
@@ -49,9 +49,10 @@ STABLE = SECOND.stable(checkpoint_at(LATER), [0, 1])
 
 
 def test_rule_19_each_set_is_proven_by_the_one_before_it():
-    (second,) = prove_sets(FIRST.voters, [EDGE], verify)
+    first, second = prove_sets(FIRST.voters, [EDGE], verify)
+    assert (first.after, first.until, second.after, second.until) == (0, 8, 8, None)
     assert second.domain == SECOND.voters.domain
-    assert prove_sets(FIRST.voters, [], verify) == []
+    assert prove_sets(FIRST.voters, [], verify) == [FIRST.voters]
     prove_snapshot(second, STABLE, SECOND.certificate(LATER), verify)
 
 

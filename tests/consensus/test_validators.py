@@ -196,7 +196,7 @@ def test_voters_find_keys():
 def test_rule_3_the_domain_names_network_epoch_and_set():
     base = Voters(make_set({"A": 1, "B": 2}), NETWORK).domain
     others = [
-        Voters(make_set({"A": 1, "B": 2}, epoch=1), NETWORK).domain,
+        Voters(make_set({"A": 1, "B": 2}, epoch=1), NETWORK, after=9).domain,
         Voters(make_set({"A": 2, "B": 2}), NETWORK).domain,
         Voters(make_set({"B": 2, "A": 1}), NETWORK).domain,
         Voters(make_set({"A": 1, "B": 2}), bytes(32)).domain,

@@ -221,7 +221,7 @@ def members(count: int, salt: bytes = b"") -> tuple[Validator, ...]:
 
 
 def voters_of(epoch: int, *chosen: Validator) -> Voters:
-    return Voters(ValidatorSet(epoch=epoch, members=chosen), WORLD.network_id)
+    return Voters(ValidatorSet(epoch=epoch, members=chosen), WORLD.network_id, after=epoch)
 
 
 def test_reports_of_all_sets_that_ever_were_fit_into_one_value() -> None:

@@ -274,7 +274,9 @@ def test_the_end_does_not_depend_on_the_order_of_verdicts(data: st.DataObject) -
 def other_set(*members: int) -> Voters:
     """Return the voters of the next epoch: these validators of the first one, in this order."""
     chosen = tuple(WORLD.genesis.validators.members[index] for index in members)
-    return Voters(replaced(WORLD.genesis.validators, epoch=1, members=chosen), WORLD.network_id)
+    return Voters(
+        replaced(WORLD.genesis.validators, epoch=1, members=chosen), WORLD.network_id, after=10
+    )
 
 
 def test_verdicts_follow_their_validators_into_the_next_set() -> None:

@@ -87,7 +87,7 @@ class Coalition:
 
     def voters(self, epoch: int) -> Voters:
         if epoch not in self.sets:
-            self.sets[epoch] = Voters(self.network.plan.validators(epoch), NETWORK)
+            self.sets[epoch] = Voters(self.network.plan.validators(epoch), NETWORK, after=0)
         return self.sets[epoch]
 
     def learn(self, message) -> None:

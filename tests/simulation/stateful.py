@@ -143,7 +143,7 @@ def executed(
     now = electorate(view)
     assert now is not None
     assert now.voters.epoch == header.epoch
-    execute(view, Voters(now.voters, NETWORK), plan.parameters, header, batch)
+    execute(view, Voters(now.voters, NETWORK, after=now.since), plan.parameters, header, batch)
     return view
 
 

@@ -81,7 +81,7 @@ def assert_a_joiner_follows(network: StatefulNetwork, source: StatefulReplica) -
     plan = network.plan
     first = Voters(plan.validators(0), NETWORK)
     handovers = [source.handovers[epoch] for epoch in sorted(source.handovers)]
-    proven = [first, *prove_sets(first, handovers, keyed_verify)]
+    proven = prove_sets(first, handovers, keyed_verify)
     assert [voters.validator_set for voters in proven] == [
         plan.validators(epoch) for epoch in range(len(proven))
     ]

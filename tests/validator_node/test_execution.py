@@ -202,7 +202,7 @@ def test_the_first_slot_of_an_epoch_judges_candidates_by_the_new_set() -> None:
     assert len(run(world, view, 3).weights) == 1
     left = ValidatorSet(epoch=1, members=world.voters.members[:2])
     write(view, keys.VOTERS, keys.Electorate(voters=left, since=3, reason=""))
-    world.voters = Voters(left, world.network_id)
+    world.voters = Voters(left, world.network_id, after=10)
     [decided] = run(world, view, 4).decided
     assert (decided.challenge, decided.reason) == (gamma, "")
 

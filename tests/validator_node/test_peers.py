@@ -115,7 +115,7 @@ def test_a_new_epoch_has_its_own_indices(peers: Peers) -> None:
         peers.introduce(f"peer-{index}", encode(WORLD.node_record(index, f"peer-{index}")))
     members = WORLD.genesis.validators.members
     next_set = replaced(WORLD.genesis.validators, epoch=1, members=(members[3], members[0]))
-    peers.begin_epoch(Voters(next_set, WORLD.network_id))
+    peers.begin_epoch(Voters(next_set, WORLD.network_id, after=10))
     assert [peers.index(f"peer-{index}") for index in (0, 1, 3)] == [1, None, 0]
     assert [peers.peer_id(index) for index in (0, 1, 2)] == ["peer-3", "peer-0", None]
     with pytest.raises(ProtocolError, match="not in the validator set"):
@@ -128,7 +128,7 @@ def test_who_comes_back_is_known_by_the_link_that_stayed(peers: Peers) -> None:
     def begin(epoch: int, *chosen: int) -> None:
         taken = tuple(members[index] for index in chosen)
         next_set = replaced(WORLD.genesis.validators, epoch=epoch, members=taken)
-        peers.begin_epoch(Voters(next_set, WORLD.network_id))
+        peers.begin_epoch(Voters(next_set, WORLD.network_id, after=10))
 
     for index in (0, 3):
         peers.introduce(f"peer-{index}", encode(WORLD.node_record(index, f"peer-{index}")))
@@ -147,7 +147,7 @@ def test_of_those_who_left_a_bounded_number_is_kept(
     for index in range(4):
         peers.introduce(f"peer-{index}", encode(WORLD.node_record(index, f"peer-{index}")))
     alone = replaced(WORLD.genesis.validators, epoch=1, members=members[:1])
-    peers.begin_epoch(Voters(alone, WORLD.network_id))
+    peers.begin_epoch(Voters(alone, WORLD.network_id, after=10))
     everyone = WORLD.genesis.validators.for_epoch(2)
-    peers.begin_epoch(Voters(everyone, WORLD.network_id))
+    peers.begin_epoch(Voters(everyone, WORLD.network_id, after=10))
     assert [peers.peer_id(index) for index in range(4)] == ["peer-0", None, None, "peer-3"]

@@ -9,11 +9,11 @@ from typing import Annotated
 import trio
 import typer
 
-from consensus.receipts import verify_receipt, voters_from
+from consensus.receipts import KnownSets, verify_receipt, voters_from
 from protocol.codec import decode, encode
 from protocol.errors import ProtocolError
 from protocol.identity import ss58_of, verify_consensus
-from protocol.records.checkpoint import CheckpointCertificate
+from protocol.records.genesis import Genesis
 from protocol.records.result import Replicated, Result
 from validator_node.config import load_genesis
 from validator_node.errors import ConfigError, NodeError
@@ -35,26 +35,31 @@ def verify(
 ) -> None:
     """Verify a receipt offline, with the genesis and, once its validators changed, their sets."""
     data = _read(file, "receipt")
-    handovers = b"" if sets is None else _read(sets, "sets")
     loaded = load_genesis(genesis)
+    voters_of = _known_sets(loaded, sets)
     try:
-        known = _handovers(handovers) if handovers else ()
-        voters_of = voters_from(loaded, known, verify_consensus)
         receipt = verify_receipt(data, voters_of, verify_consensus)
     except ProtocolError as error:
         raise ReceiptError(f"{file} is not a valid receipt: {error}") from error
     certificate = receipt.certificate
-    typer.echo("valid")
+    assumed = voters_of.unproven(receipt.certificate)
+    typer.echo("valid" if assumed is None else f"valid, {assumed}")
     for line in describe(receipt.result):
         typer.echo(line)
     typer.echo(f"certified by slot {certificate.header.seq}, view {certificate.view}")
     typer.echo(f"batch {certificate.header.digest.hex()}")
 
 
-def _handovers(data: bytes) -> tuple[CheckpointCertificate, ...]:
+def _known_sets(genesis: Genesis, file: Path | None) -> KnownSets:
     from validator_node.sync.handovers import read_handovers
 
-    return read_handovers(data)
+    if file is None:
+        return voters_from(genesis)
+    data = _read(file, "sets")
+    try:
+        return voters_from(genesis, read_handovers(data), verify_consensus)
+    except ProtocolError as error:
+        raise ReceiptError(f"sets {file}: {error}; fetch them again with --sets") from error
 
 
 def _read(file: Path, what: str) -> bytes:

@@ -111,11 +111,9 @@ class RecordParts:
     def _voters_of(self, epoch: int) -> Voters | None:
         """Return the proven set of an epoch, None where this node does not know it."""
         store, sets = self._store, self._sets
-        if epoch == 0:
-            return Voters(self._genesis.validators, self._genesis.network_id)
         if store is None or sets is None:
             return None
-        if epoch == store.epoch or store.edge_checkpoint(epoch - 1) is not None:
+        if epoch in (0, store.epoch) or store.edge_checkpoint(epoch - 1) is not None:
             return store.voters_of(epoch)
         return sets.voters(epoch)
 

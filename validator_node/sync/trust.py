@@ -96,7 +96,7 @@ class SetChain:
                 self._check_trusted(checkpoint)
                 following = next_voters(handover, self._network_id)
             else:
-                (following,) = prove_sets(self._voters[self._newest], [handover], self._verify)
+                _, following = prove_sets(self._voters[self._newest], [handover], self._verify)
             self._take(handover, following)
 
     def adopt(self, handovers: Iterable[CheckpointCertificate]) -> None:
@@ -109,7 +109,11 @@ class SetChain:
             self._take(handover, next_voters(handover, self._network_id))
 
     def _take(self, handover: CheckpointCertificate, following: Voters) -> None:
-        self._handovers[handover.checkpoint.epoch] = handover
+        checkpoint = handover.checkpoint
+        self._handovers[checkpoint.epoch] = handover
+        ended = self._voters.get(checkpoint.epoch)
+        if ended is not None:
+            self._voters[checkpoint.epoch] = ended.ending(checkpoint.seq)
         self._newest = following.epoch
         self._voters[self._newest] = following
 

@@ -101,7 +101,7 @@ async def test_only_members_of_the_set_are_expected_to_be_validators() -> None:
         node.discovery.changed.append(lambda: changes.append(set(expected)))
         await until(lambda: changes == [{other.network.peer_id}])
         left = replaced(WORLD.genesis.validators, epoch=1, members=members[:2])
-        node.discovery.begin_epoch(Voters(left, WORLD.network_id))
+        node.discovery.begin_epoch(Voters(left, WORLD.network_id, after=10))
         assert changes[1:] == [set()]
         assert node.knows(other)  # still a neuron
         node.discovery.begin_epoch(WORLD.voters)
@@ -113,7 +113,7 @@ async def test_a_record_is_forgotten_with_its_place_in_the_set() -> None:
     async with discovering(1) as node, discovering(2, *node.network.addresses) as other:
         await until(lambda: other.network.peer_id in node.discovery._kept)
         left = replaced(WORLD.genesis.validators, epoch=1, members=members[:2])
-        node.discovery.begin_epoch(Voters(left, WORLD.network_id))
+        node.discovery.begin_epoch(Voters(left, WORLD.network_id, after=10))
         assert not node.knows(other)
         await until(lambda: other.network.peer_id not in node.discovery._kept)
         assert node.network._connections._bootstrap == {}

@@ -31,7 +31,9 @@ MEMBERS = [
     GENESIS.validators,
     *(make_set({f"{name}{epoch}": 1 for name in "abcd"}, epoch) for epoch in (1, 2, 3)),
 ]
-SETS = [Signers(Voters(members, NETWORK)) for members in MEMBERS]
+SETS = [
+    Signers(Voters(members, NETWORK, after=10 * epoch)) for epoch, members in enumerate(MEMBERS)
+]
 
 
 def checkpoint_at(epoch: int, seq: int, *, edge: bool = False) -> Checkpoint:
@@ -46,7 +48,7 @@ def checkpoint_at(epoch: int, seq: int, *, edge: bool = False) -> Checkpoint:
 
 
 def handover(epoch: int) -> CheckpointCertificate:
-    return SETS[epoch].stable(checkpoint_at(epoch, 100 * (epoch + 1), edge=True), [0, 1, 2])
+    return SETS[epoch].stable(checkpoint_at(epoch, 10 * (epoch + 1), edge=True), [0, 1, 2])
 
 
 HANDOVERS = [handover(epoch) for epoch in range(3)]
@@ -118,7 +120,7 @@ def test_the_newest_proven_snapshot_with_the_most_holders_comes_first():
     chain.extend(HANDOVERS)
     lie = replaced(snapshot(3, 4000), certificate=snapshot(3, 3500).certificate)
     offers = {
-        "a": offer(snapshot(3, 3000), snapshot(2, 2000)),
+        "a": offer(snapshot(3, 3000), snapshot(3, 2000)),
         "b": offer(snapshot(3, 3000)),
         "c": offer(snapshot(3, 3000, b"other manifest")),
         "liar": offer(lie),
@@ -174,20 +176,28 @@ def test_nobody_to_ask_means_nothing_to_do():
     assert plan(0, {}, None) == "current"
 
 
-@pytest.mark.parametrize("lie", ["other slot", "other body", "minority", "other set"])
+@pytest.mark.parametrize(
+    "lie", ["other slot", "other body", "minority", "other set", "other epoch"]
+)
 def test_a_slot_of_the_log_that_does_not_prove_itself_is_refused(lie):
     signers = SETS[1]
-    header = make_header("w", 7, epoch=1)
+    header = make_header("w", 17, epoch=1)
     slot = DecidedSlot(batch=make_batch("w"), certificate=signers.certificate(header))
-    check_slot(slot, 7, signers.voters, verify)
-    seq, voters = 7, signers.voters
+    check_slot(slot, 17, signers.voters, verify)
+    seq, voters = 17, signers.voters
     if lie == "other slot":
-        seq = 8
+        seq = 18
     elif lie == "other body":
         slot = replaced(slot, batch=make_batch("x"))
     elif lie == "minority":
         slot = replaced(slot, certificate=signers.certificate(header, signers=[0, 1]))
-    else:
+    elif lie == "other set":
         voters = SETS[2].voters
+    else:  # former members go on after their epoch's end
+        chain = SetChain(GENESIS, verify)
+        chain.extend(HANDOVERS)
+        later = make_header("w", 21, epoch=1)
+        seq, voters = 21, chain.voters(1)
+        slot = replaced(slot, certificate=signers.certificate(later))
     with pytest.raises(ProofError):
         check_slot(slot, seq, voters, verify)
