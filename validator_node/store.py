@@ -15,7 +15,6 @@ from typing import Self
 
 from consensus.inputs import Edge
 from consensus.messages import Evidence
-from consensus.transfer import next_voters
 from consensus.validators import Voters
 from protocol.codec import ZERO_DIGEST, decode, digest_of, encode
 from protocol.records.batch import Batch, Certificate
@@ -26,7 +25,6 @@ from protocol.records.submission import SignedSubmission
 from protocol.records.weights import EpochWeights, weights_key
 from registry.access import current_epoch, read
 from registry.catalog import write_genesis
-from registry.election import electorate
 from registry.epochs import edge_at
 from storage.blobs import BlobStore
 from storage.database import Column, Database, FrozenDatabase, WriteBatch
@@ -34,6 +32,7 @@ from storage.errors import LedgerError
 from storage.ledger import Ledger
 from storage.retention import Aged, Retention, RetentionPolicy, Standing, floors
 from storage.state import StateTree
+from validator_node.epoch_sets import voters_of
 from validator_node.errors import GenesisMismatchError
 from validator_node.execution import Outcome, execute
 from validator_node.receipts import Receipts
@@ -115,24 +114,8 @@ class Store:
         return current_epoch(self.tree.view())
 
     def voters_of(self, epoch: int) -> Voters:
-        """Return an epoch's voters: the state's, else its edge checkpoint's, else the genesis'.
-
-        Of an epoch that this store knows nothing of, the set that is returned decides no slot.
-        """
-        network_id, until = self.genesis.network_id, self._edge_of(epoch)
-        now = electorate(self.tree.view())
-        if now is not None and now.voters.epoch == epoch + 1:
-            until = now.since
-        if now is not None and now.voters.epoch == epoch:
-            return Voters(now.voters, network_id, after=now.since, until=until)
-        handover = self.edge_checkpoint(epoch - 1) if epoch > 0 else None
-        if handover is not None:
-            found = next_voters(handover, network_id)
-            return found if until is None else found.ending(until)
-        if epoch > 0:
-            until = 0
-        members = self.genesis.validators.for_epoch(epoch)
-        return Voters(members, network_id, after=0, until=until)
+        """Return an epoch's voters; of an epoch unknown here they decide no slot."""
+        return voters_of(self, epoch)
 
     def edge(self) -> Edge | None:
         """Return where the epoch ends and who votes next, once that is agreed; also in the edge."""
