@@ -4,12 +4,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: demo test lint soak bench spec clean
+.PHONY: demo test slow lint soak bench spec clean
 demo: $(READY)
 	$(BIN)/validator-node testnet $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

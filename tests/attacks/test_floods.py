@@ -17,21 +17,26 @@ import psutil
 import pytest
 import trio
 
-from tests.floods.hostile import FLOODS, FRESH
+from tests.attacks.floods import FLOODS, FRESH
 from tests.validator_node.network.support import config, until
 from validator_node.network import CheckAnswer, Limits, Links, Network, open_network, peer_id_of
 from validator_node.network.limits import MIB
 
 ROOT = Path(__file__).parents[2]
-TOPIC = "/test/floods/1"
-ASK = "/test/floods/ask/1"
-LINKS = "/test/floods/links/1"
+TOPIC = "/test/attacks/1"
+ASK = "/test/attacks/ask/1"
+LINKS = "/test/attacks/links/1"
 PERIOD_S = 0.1
 FLOOD_S = 4.0
 LONGEST_SILENCE_S = 3.0
 GROWTH_BYTES = 64 * MIB
 SEED = bytes([77]) * 32
 FRIENDS = frozenset(peer_id_of(bytes([number]) * 32) for number in range(1, 5))
+SHORT = ("gossip", "half-open", "huge-gossip", "slow-loris", "subscriptions")
+LONG = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in (*sorted(set(FLOODS) - set(SHORT)), "gossip" + FRESH)
+]
 LIMITS = Limits(frame_s=1.0, handshake_s=2.0)
 
 
@@ -94,7 +99,7 @@ async def four() -> AsyncIterator[list[Exchange]]:
 
 async def flood(name: str, address: str) -> str:
     """Run the stranger in a process of its own; return its report."""
-    command = [sys.executable, "-m", "tests.floods", "--address", address, "--flood", name]
+    command = [sys.executable, "-m", "tests.attacks.flood", "--address", address, "--flood", name]
     command += ["--seconds", str(FLOOD_S)]
     if not name.endswith(FRESH):
         command += ["--seed", SEED.hex()]
@@ -113,7 +118,7 @@ async def flood(name: str, address: str) -> str:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", [*sorted(FLOODS), "gossip-fresh"])
+@pytest.mark.parametrize("name", [*SHORT, *LONG])
 async def test_the_others_keep_talking(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     process = psutil.Process()
     async with four() as exchanges:

@@ -1,4 +1,4 @@
-"""Flood a running node: python -m tests.floods --address MULTIADDR --flood NAME --seconds N."""
+"""Flood a node: python -m tests.attacks.flood --address MULTIADDR --flood NAME --seconds N."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 
 import trio
 
-from tests.floods.hostile import FLOODS, Target, run
+from tests.attacks.floods import FLOODS, Target, run
 
 
 def main() -> None:
     """Parse the command line, flood, print the report."""
-    parser = argparse.ArgumentParser(prog="python -m tests.floods", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.attacks.flood", description=__doc__)
     parser.add_argument("--address", required=True, help="/ip4/HOST/tcp/PORT/p2p/PEER_ID")
     parser.add_argument("--flood", required=True, help=", ".join([*sorted(FLOODS), "gossip-fresh"]))
     parser.add_argument("--seconds", type=float, default=10.0)

@@ -1,0 +1,1 @@
+"""Hostile strangers against running nodes: `python -m tests.attacks.flood --help`."""

@@ -1,1 +1,0 @@
-"""One hostile stranger against running nodes: `python -m tests.floods --help`."""
