@@ -4,10 +4,10 @@ Rules:
 1. The topic validator decides before the message is forwarded. A message is all or nothing: one
    malformed, foreign, unsigned, unregistered, oversized or expired submission refuses all of it,
    and so does a message that holds nothing new. Each refusal is counted by reason.
-2. Cheap checks come first; a signature is verified only for what everything else would admit. What
-   no honest peer forwards (no message at all, a bad signature, a wrong body) is *rejected*, which
-   is charged to the peer that brought it; anything else that is not taken is merely ignored. The
-   hotkey's rate is charged only for what it signed, so that nobody can use up another's.
+2. Cheap checks come first, that of the hotkey before even the message's author (`glance`); a
+   signature is verified only for what everything else would admit. What that says about the peer
+   that brought it stands in `refusals`; a message that holds nothing new is useless. The hotkey's
+   rate is charged only for what it signed, so that nobody can use up another's.
 3. A body of more than a few kilobytes travels by hash. Its submission is judged and forwarded at
    once and then awaits its body (`blobs.awaited`); it costs its hotkey's rate more, by its size.
    Only a submission whose verified body this node holds goes on to rule 4.
@@ -42,7 +42,7 @@ from protocol.records.submission import (
     SubmissionMessage,
     submission_topic,
 )
-from registry.access import challenges
+from registry.access import challenges, neuron
 from registry.pending import room
 from registry.submissions import why_inadmissible
 from storage.errors import BlobDamagedError
@@ -51,6 +51,7 @@ from validator_node.blobs.awaited import AwaitedBodies, BodyCallbacks
 from validator_node.blobs.fetcher import BlobFetcher
 from validator_node.network.gossip import CheckAnswer
 from validator_node.rate import BURST_S, Budget
+from validator_node.refusals import answer_of
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 from validator_node.waiting import WaitingQueue
@@ -61,7 +62,6 @@ TICK_S = 0.25
 REMEMBERED_REFUSALS = 4096
 WAITING_A_PENDING = 2
 """Rule 6. What a hotkey may send at once at the default rate fits in: 200 of 256."""
-_FORGED = frozenset({"bad_signature", "body_mismatch", "wrong_network"})
 
 
 class RefusedError(Exception):
@@ -104,6 +104,7 @@ class Intake:
         self._pending_limit = store.genesis.parameters.max_pending_per_hotkey
         self._waiting = WaitingQueue()
         self.awaited = None if fetcher is None else self._await_bodies(fetcher, validators)
+        self._last_read: tuple[bytes, SubmissionMessage] | None = None
         self._refusals: OrderedDict[bytes, str] = OrderedDict()
         self.refused: Counter[str] = Counter()
         self.accepted = 0
@@ -154,12 +155,33 @@ class Intake:
         active = challenges(self._store.tree.view())
         return [submission_topic(network_id, entry.challenge_id) for entry in active]
 
+    def glance(self, data: bytes) -> CheckAnswer | None:
+        """Turn a message away that no registered hotkey has anything to do with (rule 2)."""
+        message = self._read(data)
+        if message is None:
+            return CheckAnswer.REJECT
+        view = self._store.tree.view()
+        for posted in message.posted:
+            if neuron(view, posted.signed.submission.hotkey) is None:
+                self._refuse(posted.signed.submission, "unregistered")
+                return CheckAnswer.USELESS
+        return None
+
+    def _read(self, data: bytes) -> SubmissionMessage | None:
+        """Decode a message, once for its glance and its check; None, and counted, if it is none."""
+        if self._last_read is None or self._last_read[0] != data:
+            try:
+                message = decode(SubmissionMessage, data, limit_bytes=MAX_MESSAGE_BYTES)
+            except ProtocolError as error:
+                self.refused[error.reason] += 1
+                return None
+            self._last_read = data, message
+        return self._last_read[1]
+
     def check(self, topic: str, data: bytes, peer_id: str) -> CheckAnswer:
         """Judge a gossip message from a peer (rule 1); what is accepted is taken in."""
-        try:
-            message = decode(SubmissionMessage, data, limit_bytes=MAX_MESSAGE_BYTES)
-        except ProtocolError as error:
-            self.refused[error.reason] += 1
+        message = self._read(data)
+        if message is None:
             return CheckAnswer.REJECT
         fresh: dict[bytes, PostedSubmission] = {}
         for posted in message.posted:
@@ -168,10 +190,8 @@ class Intake:
                 self._check_one(topic, posted, fresh)
             except RefusedError as refusal:
                 self._refuse(submission, refusal.reason)
-                if refusal.reason in _FORGED:
-                    return CheckAnswer.REJECT
                 if refusal.reason != "duplicate":
-                    return CheckAnswer.IGNORE
+                    return answer_of(refusal.reason)
             else:
                 fresh[submission.submission_id] = posted
         for posted in fresh.values():
@@ -181,7 +201,7 @@ class Intake:
             else:
                 self._store.put_body(posted.signed.submission.body_hash, posted.body)
                 self._take(posted.signed)
-        return CheckAnswer.ACCEPT if fresh else CheckAnswer.IGNORE
+        return CheckAnswer.ACCEPT if fresh else CheckAnswer.USELESS
 
     def _check_one(
         self, topic: str, posted: PostedSubmission, fresh: dict[bytes, PostedSubmission]

@@ -42,6 +42,7 @@ class SubmissionTopics:
             topic,
             lambda peer_id, data: self._intake.check(topic, data, peer_id),
             max_bytes=MAX_MESSAGE_BYTES,
+            glance=self._intake.glance,
         )
 
     async def _take(self, messages: trio.MemoryReceiveChannel[GossipMessage]) -> None:

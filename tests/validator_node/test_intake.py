@@ -211,8 +211,25 @@ def test_cheap_refusals_do_not_cost_the_hotkeys_rate(world: World, store: Store)
     site.clock = lambda: 0.0
     for number in range(20):
         assert not site.check(world.posted(b"%d" % number, challenge_version=9))
-    assert set(site.answers) == {CheckAnswer.IGNORE}
+    assert set(site.answers) == {CheckAnswer.USELESS}
     assert site.check(world.posted(b"good"))
+
+
+def test_a_glance_knows_who_is_registered_and_verifies_nothing(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(world, store)
+    monkeypatch.setattr(Checker, "check_submission", lambda *_: pytest.fail("verified"))
+    good = world.posted(b"good")
+    unsigned = replaced(good, signed=replaced(good.signed, signature=bytes(64)))
+    stranger = world.posted(b"bad", hotkey=STRANGER.public_key)
+    glance = site.intake.glance
+    assert glance(encode(SubmissionMessage(posted=(good,)))) is None
+    assert glance(encode(SubmissionMessage(posted=(unsigned,)))) is None  # the check will tell
+    assert glance(encode(SubmissionMessage(posted=(good, stranger)))) is CheckAnswer.USELESS
+    assert glance(b"no message") is CheckAnswer.REJECT
+    assert site.intake.why_refused(id_of(stranger)) == "unregistered"
+    assert len(site.intake) == 0
 
 
 def test_the_queue_is_bounded(world: World, store: Store) -> None:

@@ -235,7 +235,8 @@ class Discovery:
             self._take(self.book.read(data), peer_id)
         except RecordRefusedError as error:
             self._count("refused", f"node_record_{error.reason}")
-            return CheckAnswer.REJECT if error.hostile else CheckAnswer.IGNORE
+            mild = CheckAnswer.USELESS if error.reason == "unknown_hotkey" else CheckAnswer.IGNORE
+            return CheckAnswer.REJECT if error.hostile else mild
         return CheckAnswer.ACCEPT
 
     def _take(self, signed: SignedNodeRecord, source: str) -> None:

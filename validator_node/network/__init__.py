@@ -18,7 +18,7 @@ from validator_node.network.errors import (
     SlowFrameError,
     StreamClosedError,
 )
-from validator_node.network.gossip import CheckAnswer, GossipMessage, TopicCheck
+from validator_node.network.gossip_checks import CheckAnswer, GossipMessage, TopicCheck
 from validator_node.network.host import peer_id_of
 from validator_node.network.limits import Limits
 from validator_node.network.links import Links

@@ -17,8 +17,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
 import trio
@@ -29,31 +27,24 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from validator_node.network.counters import attach
 from validator_node.network.errors import AlreadyJoinedError, MessageTooLargeError
+from validator_node.network.gossip_checks import (
+    CheckAnswer,
+    Glance,
+    GossipMessage,
+    JoinedTopic,
+    TopicCheck,
+)
+from validator_node.network.gossip_door import FORGED_WASTE, Door
 from validator_node.network.inbound_gossip import InboundGossip
 from validator_node.network.limits import Gate, install
+
+__all__ = ["MAX_MESSAGE_BYTES", "CheckAnswer", "Gossip", "GossipMessage", "TopicCheck"]
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES: Final = 262_144
 MAX_RPC_BYTES: Final = 1_048_576
 SEEN_S: Final = 120
-
-
-class CheckAnswer(Enum):
-    """What a topic's check says of a message."""
-
-    ACCEPT = "accept"
-    """Deliver and forward it."""
-    IGNORE = "ignore"
-    """Drop it; an honest peer may have sent it."""
-    REJECT = "reject"
-    """Drop it, and charge the peer we have it from."""
-
-
-Answer = CheckAnswer | bool
-"""True accepts, False ignores."""
-TopicCheck = Callable[[str, bytes], Answer] | Callable[[str, bytes], Awaitable[Answer]]
-"""`check(forwarder's peer id, data) -> answer`; a coroutine function has 5 s."""
 
 
 class _Push:
@@ -67,36 +58,16 @@ class _Push:
 _push: ContextVar[_Push] = ContextVar("push")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GossipMessage:
-    """A message that passed its topic's check.
-
-    Attributes:
-        peer_id: the peer we have it from, who answers for forwarding it.
-        author: the peer that published and signed it.
-        data: the payload.
-    """
-
-    peer_id: str
-    author: str
-    data: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Topic:
-    channel: trio.MemorySendChannel[GossipMessage]
-    max_bytes: int
-
-
 class _NodePubsub(Pubsub):
     """The library's Pubsub with our reading and delivery, and an event for subscriptions."""
 
     def __init__(self, host: Any, router: Any, gate: Gate) -> None:
         super().__init__(host, router, seen_ttl=SEEN_S, max_inbound_rpc_size=MAX_RPC_BYTES)
         self.gate = gate
-        self.joined: dict[str, _Topic] = {}
+        self.joined: dict[str, JoinedTopic] = {}
         self.changed = trio.Event()
-        self.inbound = InboundGossip(self, gate, max_rpc_bytes=MAX_RPC_BYTES)
+        self.door = Door(gate, self.joined)
+        self.inbound = InboundGossip(self, gate, self.door, max_rpc_bytes=MAX_RPC_BYTES)
 
     def note_change(self) -> None:
         self.changed.set()
@@ -114,9 +85,21 @@ class _NodePubsub(Pubsub):
         await self.inbound.read(stream)
 
     def is_known(self, msg: Any) -> bool:
-        """Tell whether a message was seen, or is being checked."""
-        under_way = self.__dict__.get("_under_validation", ())
-        return self._is_msg_seen(msg) or self.get_message_id(msg) in under_way
+        """Tell whether a message was seen or refused not long ago, or is being checked."""
+        msg_id = self.get_message_id(msg)
+        if self._is_msg_seen(msg) or msg_id in self.__dict__.get("_under_validation", ()):
+            return True
+        # Results are kept of signed messages only, so that nobody spoils another's by a forgery.
+        result = self.validation_cache.get(msg_id)
+        return result is not None and not result.is_valid
+
+    async def push_contained(self, msg_forwarder: Any, msg: Any) -> None:
+        """Push a message; a fault of ours must not cost its peer the stream."""
+        try:
+            await self.push_msg(msg_forwarder, msg)
+        except Exception:
+            self.gate.counters.count("errors", "gossip_push")
+            log.exception("a gossip message could not be taken")
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         known = self.is_known(msg)
@@ -127,8 +110,8 @@ class _NodePubsub(Pubsub):
         finally:
             _push.reset(token)
         if not known and not push.signed:
-            self.gate.counters.count("refused", "gossip_signature")
-            self.gate.scores.charge(push.forwarder, "gossip_signature")
+            self.door.refuse(push.forwarder, "gossip_signature")
+            self.door.spend(push.forwarder, FORGED_WASTE)
 
     async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
         _push.get().signed = True  # the library comes here only after the signature
@@ -181,19 +164,26 @@ class Gossip:
             yield
 
     async def join(
-        self, topic: str, check: TopicCheck, *, capacity: int, max_bytes: int
+        self,
+        topic: str,
+        check: TopicCheck,
+        *,
+        capacity: int,
+        max_bytes: int,
+        glance: Glance | None = None,
     ) -> trio.MemoryReceiveChannel[GossipMessage]:
         """Receive and forward a topic; see `Network.join`."""
         if topic in self._pubsub.joined:
             raise AlreadyJoinedError(f"topic {topic!r} is joined already")
-        send, receive = trio.open_memory_channel[GossipMessage](capacity)
-        self._pubsub.joined[topic] = _Topic(channel=send, max_bytes=max_bytes)
-        if inspect.iscoroutinefunction(check) or inspect.iscoroutinefunction(
+        waits = inspect.iscoroutinefunction(check) or inspect.iscoroutinefunction(
             getattr(check, "__call__", None)  # noqa: B004  # an object with an async __call__
-        ):
-            self._pubsub.set_topic_validator(topic, self._async_validator(check, max_bytes), True)
-        else:
-            self._pubsub.set_topic_validator(topic, self._sync_validator(check, max_bytes), False)
+        )
+        send, receive = trio.open_memory_channel[GossipMessage](capacity)
+        self._pubsub.joined[topic] = JoinedTopic(
+            channel=send, max_bytes=max_bytes, glance=glance, checks_at_once=not waits
+        )
+        validator: Any = self._async_validator if waits else self._sync_validator
+        self._pubsub.set_topic_validator(topic, validator(check), waits)
         await self._pubsub.subscribe(topic)
         return receive
 
@@ -205,25 +195,11 @@ class Gossip:
             self._pubsub.remove_topic_validator(topic)
             joined.channel.close()
 
-    def _admissible(self, forwarder: Any, msg: Any, max_bytes: int) -> bool:
-        if len(msg.topicIDs) != 1:
-            reason = "gossip_topics"
-        elif len(msg.data) > max_bytes:
-            reason = "gossip_too_large"
-        else:
-            return True
-        self._counters.count("refused", reason)
-        self._gate.scores.charge(str(forwarder), "gossip_rejected")
-        return False
-
     def _verdict(self, forwarder: Any, answer: Any) -> bool:
         if answer is True or answer is CheckAnswer.ACCEPT:
             return True
-        if answer is CheckAnswer.REJECT:
-            self._counters.count("refused", "gossip_rejected")
-            self._gate.scores.charge(str(forwarder), "gossip_rejected")
-        else:
-            self._counters.count("refused", "gossip_check")
+        found = answer if isinstance(answer, CheckAnswer) else CheckAnswer.IGNORE
+        self._pubsub.door.note(str(forwarder), found)
         return False
 
     def _failed(self, msg: Any) -> bool:
@@ -231,12 +207,10 @@ class Gossip:
         log.exception("the check of topic %s failed", msg.topicIDs[0])
         return False
 
-    def _sync_validator(self, check: Any, max_bytes: int) -> Callable[[Any, Any], bool]:
+    def _sync_validator(self, check: Any) -> Callable[[Any, Any], bool]:
         def validate(forwarder: Any, msg: Any) -> bool:
             if forwarder == self._own_id:
                 return True
-            if not self._admissible(forwarder, msg, max_bytes):
-                return False
             try:
                 return self._verdict(forwarder, check(str(forwarder), msg.data))
             except Exception:  # a bug of ours; the peer has no part in it
@@ -244,12 +218,10 @@ class Gossip:
 
         return validate
 
-    def _async_validator(self, check: Any, max_bytes: int) -> Callable[[Any, Any], Awaitable[bool]]:
+    def _async_validator(self, check: Any) -> Callable[[Any, Any], Awaitable[bool]]:
         async def validate(forwarder: Any, msg: Any) -> bool:
             if forwarder == self._own_id:
                 return True
-            if not self._admissible(forwarder, msg, max_bytes):
-                return False
             try:
                 return self._verdict(forwarder, await check(str(forwarder), msg.data))
             except Exception:  # a bug of ours; the peer has no part in it

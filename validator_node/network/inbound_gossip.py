@@ -2,9 +2,9 @@
 
 Rules: a peer has two inbound gossip streams at most, of a third the oldest is reset (after a lost
 connection the new one may come before the old one's end); what it sends faster than `Limits` allow
-is read more slowly, which holds its writer back and loses nothing; messages for topics nobody here
-joined are dropped unchecked; at most `IN_CHECK_PER_STREAM` of its messages are being checked at a
-time. Control messages are cut down to what an honest router sends before the library sees them: it
+is read more slowly, which holds its writer back and loses nothing; what `gossip_door` turns away is
+dropped unchecked; at most `IN_CHECK_PER_STREAM` of its messages are being checked at a time.
+Control messages are cut down to what an honest router sends before the library sees them: it
 keeps a back-off for any topic that a PRUNE names, dials any peer named there, and answers one IWANT
 with every message it asks for, as often as it asks.
 """
@@ -20,7 +20,8 @@ from libp2p.io.exceptions import IOException, MessageTooLarge
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.utils import safe_bytes_from_hex
 
-from validator_node.network.limits import Gate, Rate, frames_of
+from validator_node.network.gossip_door import Door
+from validator_node.network.limits import Gate, frames_of
 from validator_node.network.upstream.varint_reads import SlowRpcError
 
 STREAMS_PER_PEER: Final = 2
@@ -32,18 +33,21 @@ MAX_BACK_OFF_S: Final = 3_600
 IWANT_BYTES: Final = 1_048_576
 IWANT_REPEATS: Final = 3
 PAUSE_S: Final = 5.0
+MAX_SLOWED_S: Final = 10.0
+MAX_USELESS_PER_RPC: Final = 32
+MESSAGES_A_TURN: Final = 8
+"""Messages judged before other tasks get their turn."""
+RESERVED_PART: Final = 4
+"""One of so many places in validation is for members and configured peers alone."""
 
 
 class _Reading:
     """One inbound gossip stream."""
 
-    def __init__(self, stream: Any, gate: Gate) -> None:
-        limits = gate.limits
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.identity = stream.muxed_conn.peer_id
         self.peer_id = str(self.identity)
-        self.bytes = Rate(limits.gossip_bytes_per_s, trio.current_time)
-        self.entries = Rate(limits.gossip_messages_per_s, trio.current_time)
         self.in_check = trio.Semaphore(IN_CHECK_PER_STREAM)
         self.wanted: Counter[bytes] = Counter()
         self.scope = trio.CancelScope()
@@ -52,16 +56,19 @@ class _Reading:
 class InboundGossip:
     """Reads the gossip streams of every peer on behalf of one Pubsub."""
 
-    def __init__(self, pubsub: Any, gate: Gate, *, max_rpc_bytes: int) -> None:
+    def __init__(self, pubsub: Any, gate: Gate, door: Door, *, max_rpc_bytes: int) -> None:
         self._pubsub = pubsub
         self._gate = gate
+        self._door = door
         self._max_rpc_bytes = max_rpc_bytes
-        self._in_check = trio.Semaphore(gate.limits.gossip_in_check)
+        in_check = gate.limits.gossip_in_check
+        self._in_check = trio.Semaphore(in_check)
+        self._in_check_unreserved = trio.Semaphore(in_check - in_check // RESERVED_PART)
         self._streams: dict[str, list[_Reading]] = {}
 
     async def read(self, stream: Any) -> None:
         """Read one inbound stream until it ends; errors of its peer are charged."""
-        reading = _Reading(stream, self._gate)
+        reading = _Reading(stream)
         streams = self._streams.setdefault(reading.peer_id, [])
         if len(streams) >= STREAMS_PER_PEER:
             self._gate.counters.count("reset", "gossip_streams")
@@ -128,45 +135,73 @@ class InboundGossip:
 
     async def _pace(self, reading: _Reading, size: int, entries: int) -> None:
         """Let a peer that is too fast wait; a burst costs it time, a flood its score."""
-        owed = max(reading.bytes.owe(size), reading.entries.owe(1 + entries))
+        budget = self._door.budget(reading.peer_id)
+        owed = max(budget.bytes.owe(size), budget.entries.owe(1 + entries))
         while owed > 0:
             pause = min(owed, PAUSE_S)
             self._gate.counters.count("refused", "gossip_throttled")
             self._gate.scores.charge(reading.peer_id, "gossip_throttled", 5.0 * pause)
             await trio.sleep(pause)
             owed -= pause
+        useless = self._door.owed_s(reading.peer_id)
+        if useless > 0:
+            self._gate.counters.count("refused", "gossip_slowed")
+            await trio.sleep(min(useless, MAX_SLOWED_S))
 
     async def _take(self, reading: _Reading, rpc: Any) -> None:
-        for message in rpc.publish:
-            await self._take_message(reading, message)
+        useless = 0
+        for number, message in enumerate(rpc.publish):
+            if useless >= MAX_USELESS_PER_RPC:
+                left = len(rpc.publish) - number
+                self._gate.counters.count("refused", "gossip_unread", left)
+                break
+            useless += not await self._take_message(reading, message)
+            if number % MESSAGES_A_TURN == MESSAGES_A_TURN - 1:
+                await trio.lowlevel.checkpoint()
         for subscription in rpc.subscriptions:
             self._pubsub.handle_subscription(reading.identity, subscription)
         if rpc.HasField("control"):
             self._cut_down(reading, rpc.control)
             await self._pubsub.router.handle_rpc(rpc, reading.identity)
 
-    async def _take_message(self, reading: _Reading, message: Any) -> None:
+    async def _take_message(self, reading: _Reading, message: Any) -> bool:
+        """Take a message in; False if it was turned away at the door."""
         pubsub = self._pubsub
-        if not pubsub._is_subscribed_to_msg(message):
-            self._refuse(reading, "gossip_unknown_topic")
-            return
+        topic = self._door.topic_of(reading.peer_id, message)
+        if topic is None:
+            return False
         if pubsub.is_known(message):
-            return
-        await reading.in_check.acquire()
-        try:
-            await self._in_check.acquire()
-        except trio.Cancelled:
-            reading.in_check.release()
-            raise
+            return True
+        if not self._door.admits(reading.peer_id, topic, message):
+            return False
+        if topic.checks_at_once:
+            await pubsub.push_contained(reading.identity, message)
+            return True
+        slots = await self._take_slots(reading)
         if pubsub.manager.is_running:
-            pubsub.manager.run_task(self._check, reading, message)
+            pubsub.manager.run_task(self._check, reading, message, slots)
+        return True
 
-    async def _check(self, reading: _Reading, message: Any) -> None:
+    async def _take_slots(self, reading: _Reading) -> list[trio.Semaphore]:
+        """Wait for a place among the messages under validation; some are only for members."""
+        taken: list[trio.Semaphore] = []
+        wanted = [reading.in_check, self._in_check]
+        if not self._gate.standings.of(reading.peer_id).is_reserved:
+            wanted.insert(1, self._in_check_unreserved)
+        try:
+            for slot in wanted:
+                await slot.acquire()
+                taken.append(slot)
+        except trio.Cancelled:
+            _release(taken)
+            raise
+        return taken
+
+    async def _check(self, reading: _Reading, message: Any, slots: list[trio.Semaphore]) -> None:
         try:
             await self._pubsub.push_msg(reading.identity, message)
         finally:
-            self._in_check.release()
-            reading.in_check.release()
+            _release(slots)
 
     def _cut_down(self, reading: _Reading, control: Any) -> None:
         """Leave of a control message what an honest router of v1.1 sends."""
@@ -203,6 +238,11 @@ class InboundGossip:
             iwant.messageIDs.extend(kept)
         if len(reading.wanted) > MAX_ENTRIES:
             reading.wanted.clear()
+
+
+def _release(slots: list[trio.Semaphore]) -> None:
+    for slot in slots:
+        slot.release()
 
 
 def _keep(entries: Any, wanted: Any) -> None:

@@ -52,7 +52,11 @@ class Limits:
             much pass, then its stream is read more slowly.
         gossip_messages_per_s: messages, subscriptions and control entries a second of one peer, in
             the same way.
-        gossip_in_check: gossip messages under validation, of all peers.
+        gossip_useless_per_s: messages a second of one peer that are of no use to anybody (see
+            `gossip_door`), steadily, before it is read more slowly.
+        gossip_useless_total_per_s: the same, of all strangers together.
+        gossip_in_check: gossip messages under validation, of all peers; a quarter is for members
+            and configured peers.
         gossip_cache_bytes: recent messages kept for whoever asks again.
         gossip_outbound_bytes: messages that wait for slow peers, of all peers.
         buffered_per_connection: bytes received and not read: in the multiplexer, and in frames not
@@ -75,6 +79,8 @@ class Limits:
     streams_per_s: float = 200.0
     gossip_bytes_per_s: float = 8.0 * MIB
     gossip_messages_per_s: float = 500.0
+    gossip_useless_per_s: float = 20.0
+    gossip_useless_total_per_s: float = 80.0
     gossip_in_check: int = 256
     gossip_cache_bytes: int = 32 * MIB
     gossip_outbound_bytes: int = 64 * MIB

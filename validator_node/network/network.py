@@ -16,7 +16,8 @@ from validator_node.network.connections import Connections
 from validator_node.network.counters import Counters
 from validator_node.network.dht import Dht
 from validator_node.network.dht_records import DhtConfig
-from validator_node.network.gossip import MAX_MESSAGE_BYTES, Gossip, GossipMessage, TopicCheck
+from validator_node.network.gossip import MAX_MESSAGE_BYTES, Gossip
+from validator_node.network.gossip_checks import Glance, GossipMessage, TopicCheck
 from validator_node.network.groups import sole_error
 from validator_node.network.host import cut_after_grace, make_host, parse_address, run_host
 from validator_node.network.limits import Gate, Limits
@@ -151,20 +152,22 @@ class Network:
         *,
         capacity: int = 1024,
         max_bytes: int = MAX_MESSAGE_BYTES,
+        glance: Glance | None = None,
     ) -> trio.MemoryReceiveChannel[GossipMessage]:
         """Receive and forward a gossip topic.
 
         Args:
             topic: at most 256 characters.
-            check: `check(peer_id of the forwarder, data) -> bool`, a function or a coroutine
-                function; only True forwards and delivers. An exception refuses and is counted.
+            check: `check(peer_id of the forwarder, data) -> answer`, see `gossip_checks`.
             capacity: delivered messages that may wait; further ones are dropped and counted.
             max_bytes: larger messages are refused before the check.
+            glance: `glance(data)` turns useless messages away before any signature is verified.
 
         Raises:
             AlreadyJoinedError: the topic is joined.
         """
-        return await self._gossip.join(topic, check, capacity=capacity, max_bytes=max_bytes)
+        limits = {"capacity": capacity, "max_bytes": max_bytes}
+        return await self._gossip.join(topic, check, glance=glance, **limits)
 
     async def leave(self, topic: str) -> None:
         """Stop receiving and forwarding a topic; its channel ends."""
@@ -173,8 +176,8 @@ class Network:
     async def publish(self, topic: str, data: bytes) -> None:
         """Publish on a topic, joined or not; it does not come back to ourselves.
 
-        Without a subscriber among the connected peers it waits up to 30 s for one (at most 100
-        messages a peer), then it is lost: see `wait_subscriber`.
+        Without a connected subscriber it waits up to 30 s for one (at most 100 messages a peer),
+        then it is lost: see `wait_subscriber`.
 
         Raises:
             MessageTooLargeError: the message exceeds the topic's limit (256 KiB by default).
@@ -204,10 +207,8 @@ class Network:
         """Answer requests on a protocol: one request frame, one reply frame.
 
         Args:
-            protocol: such as "/validator/1/status", or all its versions, newest first; the
-                handler then learns from `versions.negotiated()` which one it is.
-            handler: `async handler(peer_id, request) -> reply`; at most 16 run for a peer and 128
-                in all, further requests are reset.
+            protocol: its id or all its versions, newest first (see `versions.negotiated()`).
+            handler: `async handler(peer_id, request) -> reply`; see `requests` for how many.
             max_request_bytes: a larger request is reset before it is read.
             deadline_s: seconds for the whole exchange.
 
@@ -262,12 +263,11 @@ class Network:
 
         Args:
             protocol: an id or all its versions, newest first; `spoken` says which one it is.
-            on_frame: `on_frame(peer_id, frame)`, a function or a coroutine function, one frame of
-                a peer at a time in order; while it waits, the peer's writer is held back.
+            on_frame: `on_frame(peer_id, frame)`, may be a coroutine function; one frame of a peer
+                at a time in order; while it waits, the peer's writer is held back.
             hello: makes the first frame of each new outbound stream.
             on_hello: `async on_hello(peer_id, data) -> bool` admits an inbound stream.
-            on_link_up: told when the peer admitted our stream; frames sent now arrive in order.
-            on_link_down: told when that stream ended.
+            on_link_up, on_link_down: told when the peer admitted our stream, and when that ended.
             wanted: `wanted(peer_id) -> bool`, which connected peers get a link (default: all).
             capacity: frames that may wait for one peer; the stalest is dropped.
             max_frame_bytes: limit of one frame both ways.

@@ -34,7 +34,9 @@ COSTS: Final[dict[str, float]] = {
     "frame_too_large": 20.0,  # the same on a link or a request stream
     "gossip_signature": 5.0,  # a message whose author did not sign it
     "gossip_overflow": 5.0,  # an RPC with more entries than an honest one holds
-    "gossip_rejected": UNIT,  # a topic's check answered REJECT
+    "gossip_rejected": 5.0,  # a topic's check answered REJECT
+    "gossip_sequence": UNIT,  # a sequence number that is not eight bytes long
+    "gossip_topics": UNIT,  # a message on several topics at once
     "subscription_flood": UNIT,  # each subscription beyond the cap
     "hello_refused": UNIT,  # honest where validator sets differ for a moment
     "request_malformed": UNIT,  # not the record its protocol asks for

@@ -76,7 +76,7 @@ class RegistryPool:
         unwanted = self._why_unwanted(change)
         if unwanted is not None:
             self.refused[unwanted] += 1
-            return CheckAnswer.IGNORE
+            return CheckAnswer.USELESS if unwanted == "not_owner" else CheckAnswer.IGNORE
         if not self.is_signed(change):
             return CheckAnswer.REJECT
         reason = self._why_refused(change)

@@ -45,7 +45,7 @@ async def test_a_check_accepts_ignores_or_rejects(check: Any) -> None:
             await until(lambda: reader.counters["refused", "gossip_rejected"] == 1)
         assert reader.counters["refused", "gossip_check"] == 2
         assert reader.counters["charged", "gossip_rejected"] == 1
-        assert 0 < reader.score(writer.peer_id) <= 1
+        assert 0 < reader.score(writer.peer_id) <= COSTS["gossip_rejected"]
 
 
 async def test_who_forwards_what_is_rejected_is_banned_and_disconnected() -> None:

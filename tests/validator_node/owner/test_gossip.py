@@ -87,5 +87,5 @@ async def test_nobody_is_asked_for_parts_who_brought_what_is_not_signed(tmp_path
         forged = replaced(change, signature=bytes(64))
         foreign = replaced(change, owner=STRANGER.public_key)
         assert site.gossip.check("a stranger", encode(forged)) is CheckAnswer.REJECT
-        assert site.gossip.check("another", encode(foreign)) is CheckAnswer.IGNORE
+        assert site.gossip.check("another", encode(foreign)) is CheckAnswer.USELESS
         assert site.gossip.holders() == ["the owner"]

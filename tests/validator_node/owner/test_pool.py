@@ -73,7 +73,8 @@ def test_what_only_this_state_speaks_against_is_ignored(
         "unknown_challenge": world.change(2, make_challenge("delta", emission=0)),
     }
     for reason, change in refused.items():
-        assert take(pool, change) == [CheckAnswer.IGNORE]
+        useless = CheckAnswer.USELESS if reason == "not_owner" else CheckAnswer.IGNORE
+        assert take(pool, change) == [useless]
         remembered = reason not in {"not_owner", "overtaken", "far_ahead"}
         assert state(pool, change) == (("refused", reason) if remembered else ("unknown", ""))
     assert pool.refused == dict.fromkeys(refused, 1)
@@ -167,7 +168,7 @@ def test_what_is_not_signed_leaves_nothing_behind(world: World, pool: RegistryPo
     """No stranger tells the owner that a change was refused, nor makes a node try one out."""
     change = world.change(1, make_challenge("delta", emission=0))
     forged = [replaced(change, signature=bytes(64)), world.change(1, GAMMA, owner=STRANGER)]
-    assert take(pool, *forged) == [CheckAnswer.REJECT, CheckAnswer.IGNORE]
+    assert take(pool, *forged) == [CheckAnswer.REJECT, CheckAnswer.USELESS]
     assert state(pool, change) == ("unknown", "")
     assert (len(pool._refusals), len(pool._signed)) == (0, 0)
     assert take(pool, change) == [CheckAnswer.IGNORE]
