@@ -79,12 +79,15 @@ class Core:
         parameters: Parameters,
         genesis_digest: bytes,
         key: bytes | None = None,
+        signs_from: int = 0,
     ) -> None:
         self.voters = voters
-        self.me = me
-        """Own index; None for an observer, which follows but never signs (rule 8)."""
         self.key = key if me is None else voters.key(me)
         """Own consensus key: a later set may give it another index, or none."""
+        self.signs_from = signs_from
+        """The first epoch in which the key may sign."""
+        self.me = None if voters.epoch < signs_from else me
+        """Own index; None for an observer (rule 8)."""
         self.verify = verify
         self.parameters = parameters
         self.view = 0
@@ -93,12 +96,10 @@ class Core:
         self.tip_seq, self.tip_digest = 0, genesis_digest
         self.tip_certificate: Certificate | None = None
         self.height, self.height_digest = 0, genesis_digest
-        self.asked = 0
-        """The height in the last own STATUS."""
-        self.executed = 0
-        """The last slot that the driver has executed."""
+        self.asked = 0  # the height in the last own STATUS
+        self.executed = 0  # the last slot that the driver has executed
         self.delivered: dict[int, bytes] = {}
-        """Digests of slots handed over and not yet executed: a checkpoint names its slot's."""
+        """Digests of slots handed over and not yet executed."""
         self.epoch_base = (0, genesis_digest)
         """The slot the epoch starts above, and its digest."""
         self.edge: Edge | None = None
@@ -106,8 +107,7 @@ class Core:
         self.checkpoint_votes: dict[int, dict[int, CheckpointVote]] = {}
         self.own_checkpoints: dict[int, Checkpoint] = {}
         self.old_sets: dict[int, Voters] = {}
-        self.handovers: dict[int, CheckpointCertificate] = {}
-        """Stable checkpoints at the edges of former epochs, by epoch."""
+        self.handovers: dict[int, CheckpointCertificate] = {}  # at the edges of former epochs
         self.contradictions: list[tuple[Vote, Vote]] = []
         """Verified contradicting votes, not yet reported."""
         self.known_evidence: dict[tuple[int, int, int, int, bool], None] = {}
@@ -149,6 +149,12 @@ class Core:
             self.base_seq + parameters.term,
         )
         return last if self.edge is None else min(last, self.edge.seq)
+
+    def own_index(self, voters: Voters) -> int | None:
+        """Return the index under which this replica signs in a set, None if it does not."""
+        if self.key is None or voters.epoch < self.signs_from:
+            return None
+        return voters.index_of_key(self.key)
 
     def voters_of(self, epoch: int) -> Voters:
         """Return the set of an epoch; `UnwantedError` for one that is not known here."""

@@ -72,7 +72,8 @@ from protocol.records.genesis import Parameters
 class Engine:
     """One replica. `me` is its index in the set, or None for an observer that never signs.
 
-    An observer with a `key` of its own signs from the epoch on whose set names that key.
+    An observer with a `key` of its own signs from the epoch on whose set names that key. Before the
+    epoch `signs_from` nobody signs here: what the key has promised till then is not fully known.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class Engine:
         edge: Edge | None = None,
         persisted: Iterable[Persist] = (),
         key: bytes | None = None,
+        signs_from: int = 0,
     ) -> None:
-        self.core = Core(voters, me, sign, verify, parameters, genesis_digest, key)
+        self.core = Core(voters, me, sign, verify, parameters, genesis_digest, key, signs_from)
         self._patience = Patience(self.core)
         restore(self.core, executed, stable, edge, persisted)
 

@@ -55,7 +55,7 @@ def enter_epoch(core: Core, certificate: CheckpointCertificate) -> None:
         del core.handovers[min(core.handovers)]
     network_id = core.voters.domain.network_id
     core.voters = Voters(checkpoint.next_set, network_id, after=checkpoint.seq)
-    core.me = None if core.key is None else core.voters.index_of_key(core.key)
+    core.me = core.own_index(core.voters)
     core.stable = certificate
     core.edge = None
     core.epoch_base = (checkpoint.seq, checkpoint.chain_hash)

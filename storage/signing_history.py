@@ -1,13 +1,19 @@
 """The signing history as a document: to move a validator to another machine without signing twice.
 
-Format (JSON, version 1):
+Format (JSON, version 2):
 
-    {"version": 1,
+    {"version": 2,
      "network_id": hex,
      "signers": [{"consensus_key": hex,
                   "floors": {"epoch": int, "view": int, "seq": int},
                   "vows": [{"phase": str, "epoch": int, "view": int|null, "seq": int|null,
-                            "payload": hex}]}]}
+                            "payload": hex}]}],
+     "notes": [{"kind": str, "seq": int, "view": int, "body": hex}]}
+
+A COMMIT rests on a prepared certificate that its signer must name in every later VIEW-CHANGE until
+the slot is decided. The notes carry what that needs: the newest tip, the prepared certificates and
+proposals above it, the open view and epoch, and own statements. A node that came back without them
+could help another batch to a certificate, with every vow kept.
 
 Rules:
 1. An import only adds: floors rise or stay, vows are added or are already there. Importing an older
@@ -15,19 +21,37 @@ Rules:
 2. A vow that contradicts one already in the journal is refused, and nothing is imported: two nodes
    have signed with this key, and its owner must be told.
 3. Stop the exporting node first. What it signs after the export is not in the document.
+4. A document of version 1 has no notes. Its key signs nothing more in the epoch of its floor, and
+   votes again from the next one on: no slot of an epoch gone by is decided in it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from protocol.errors import DecodeError
 from storage.errors import JournalNotCreatedError, VowError
 from storage.journal import Journal
-from storage.vow import Vow, VowKey, VowTable, decode_record, encode_record, rebuild
+from storage.vow import (
+    JournalRecord,
+    Note,
+    Vow,
+    VowKey,
+    VowTable,
+    decode_record,
+    encode_record,
+    rebuild,
+)
+
+_BY_SEQ = ("epoch", "tip")
+_NEWEST_COUNTS = (*_BY_SEQ, "new-view")
+KEPT_STATEMENTS = 32
+"""More than a validator ever has waiting to be ordered."""
 
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 Counter = Annotated[int, Field(ge=0, lt=2**63)]
@@ -55,6 +79,15 @@ class VowEntry(_Model):
     payload: Hex
 
 
+class NoteEntry(_Model):
+    """One thing that a promise rests on."""
+
+    kind: Annotated[str, Field(min_length=1, max_length=64)]
+    seq: Counter
+    view: Counter
+    body: Hex
+
+
 class SignerHistory(_Model):
     """What one consensus key has promised."""
 
@@ -66,9 +99,10 @@ class SignerHistory(_Model):
 class SigningHistory(_Model):
     """The document."""
 
-    version: Literal[1]
+    version: Literal[1, 2]
     network_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     signers: tuple[SignerHistory, ...]
+    notes: tuple[NoteEntry, ...] = ()
 
 
 def parse_history(text: str, source: Path) -> SigningHistory:
@@ -85,10 +119,33 @@ def export_history(folder: Path, marker: Path, network_id: bytes) -> str:
     """Return the signing history in a journal as JSON. The node must not be running."""
     journal, recovered = Journal.open(folder, marker)
     with journal:
-        tables = rebuild(decode_record(payload) for payload in recovered.payloads)
-    signers = tuple(_history(table) for _, table in sorted(tables.items()))
-    document = SigningHistory(version=1, network_id=network_id.hex(), signers=signers)
+        records = [decode_record(payload) for payload in recovered.payloads]
+    signers = tuple(_history(table) for _, table in sorted(rebuild(records).items()))
+    notes = tuple(
+        NoteEntry(kind=note.kind, seq=note.seq, view=note.view, body=note.body.hex())
+        for note in needed_notes(records)
+    )
+    document = SigningHistory(version=2, network_id=network_id.hex(), signers=signers, notes=notes)
     return json.dumps(document.model_dump(), indent=1) + "\n"
+
+
+def needed_notes(records: Iterable[JournalRecord]) -> list[Note]:
+    """Return the notes that a view change or a statement may still need, in the journal's order.
+
+    Of the epoch, tip and open view the newest one counts; of prepared certificates and proposals
+    those above the tip; of own statements the last ones.
+    """
+    notes = list(dict.fromkeys(record for record in records if isinstance(record, Note)))
+    tips = [note.seq for note in notes if note.kind == "tip"]
+    tip = max(tips, default=0)
+    newest = {note.kind: note for note in notes if note.kind in _NEWEST_COUNTS}
+    statements = [note for note in notes if note.kind == "statement"][-KEPT_STATEMENTS:]
+    kept = {*newest.values(), *statements}
+    return [
+        note
+        for note in notes
+        if note in kept or (note.kind not in (*_NEWEST_COUNTS, "statement") and note.seq > tip)
+    ]
 
 
 def _history(table: VowTable) -> SignerHistory:
@@ -113,7 +170,8 @@ def _history(table: VowTable) -> SignerHistory:
 def import_history(folder: Path, marker: Path, network_id: bytes, history: SigningHistory) -> int:
     """Add a history to a journal, made if there is none; return how many records were added.
 
-    Raises `VowError` for another network's history and for a contradiction; nothing is added then.
+    Raises `VowError` for another network's history, for a contradiction, and for a document that no
+    journal could hold; nothing is added then.
     """
     if history.network_id != network_id.hex():
         raise VowError(
@@ -126,20 +184,60 @@ def import_history(folder: Path, marker: Path, network_id: bytes, history: Signi
     else:
         payloads = recovered.payloads
     with journal:
-        tables = rebuild(decode_record(payload) for payload in payloads)
-        added = 0
+        records = [decode_record(payload) for payload in payloads]
+        tables = rebuild(records)
+        # The notes first: no vow may be durable before what it rests on.
+        added = _missing_notes(records, history.notes)
         for signer in history.signers:
             key = bytes.fromhex(signer.consensus_key)
-            for payload in _merge(tables.get(key) or VowTable(key), signer):
-                journal.append(payload)
-                added += 1
+            table = tables.get(key) or VowTable(key)
+            added += _merge(table, signer, is_bare=history.version == 1)
+        for payload in added:
+            journal.append(payload)
         if added:
             journal.sync()
-    return added
+    return len(added)
 
 
-def _merge(table: VowTable, signer: SignerHistory) -> list[bytes]:
-    """Return the journal payloads that bring `table` to at least what `signer` says."""
+def skip_epochs(folder: Path, marker: Path, signer: bytes, last: int) -> None:
+    """Let a key sign nothing up to and including epoch `last`, whatever its journal remembers.
+
+    For a journal that may be older than what the key has signed: that of a restored backup or disk
+    image. Raises the errors of `Journal.open`.
+    """
+    journal, recovered = Journal.open(folder, marker)
+    with journal:
+        tables = rebuild(decode_record(payload) for payload in recovered.payloads)
+        table = tables.get(signer) or VowTable(signer)
+        raised = table.raise_floor(view=(last + 1, 0))
+        if raised is not None:
+            journal.append(encode_record(raised))
+            journal.sync()
+
+
+def _missing_notes(records: list[JournalRecord], entries: tuple[NoteEntry, ...]) -> list[bytes]:
+    """Return the journal payloads of the notes that are neither there nor overtaken."""
+    known = {record for record in records if isinstance(record, Note)}
+    newest = {kind: max((n.seq for n in known if n.kind == kind), default=-1) for kind in _BY_SEQ}
+    found = [
+        Note(kind=entry.kind, body=bytes.fromhex(entry.body), seq=entry.seq, view=entry.view)
+        for entry in entries
+    ]
+    try:
+        return [
+            encode_record(note)
+            for note in found
+            if note not in known and note.seq > newest.get(note.kind, -1)
+        ]
+    except DecodeError as error:
+        raise VowError(f"signing history: a note that no journal holds: {error}") from error
+
+
+def _merge(table: VowTable, signer: SignerHistory, *, is_bare: bool) -> list[bytes]:
+    """Return the journal payloads that bring `table` to at least what `signer` says.
+
+    `is_bare`: the history came without the notes that its vows rest on (rule 4).
+    """
     payloads = []
     for entry in signer.vows:
         key = VowKey(entry.phase, entry.epoch, entry.view, entry.seq)
@@ -149,7 +247,8 @@ def _merge(table: VowTable, signer: SignerHistory) -> list[bytes]:
         if vow is not None:
             payloads.append(encode_record(vow))
     floors = signer.floors
-    view = max((floors.epoch, floors.view), table.view_floor)
+    floor = (floors.epoch + 1, 0) if is_bare else (floors.epoch, floors.view)
+    view = max(floor, table.view_floor)
     raised = table.raise_floor(view=view, seq=max(floors.seq, table.seq_floor))
     if raised is not None:
         payloads.append(encode_record(raised))

@@ -23,6 +23,7 @@ from consensus.effects import (
     VowKind,
 )
 from consensus.messages import Message, NewView, PrePrepare
+from consensus.validators import Voters
 from protocol.codec import decode, encode
 from protocol.records.batch import Certificate
 from protocol.records.checkpoint import CheckpointCertificate
@@ -148,6 +149,11 @@ class SigningJournal:
         self._journal.append(encode_record(note))
 
     @property
+    def signs_from(self) -> int:
+        """The first epoch in which this key may still sign."""
+        return self._guard.view_floor[0]
+
+    @property
     def is_dirty(self) -> bool:
         """Whether something was appended since the last `sync`."""
         return self._journal.pending_bytes > 0
@@ -187,6 +193,7 @@ class ObserverJournal:
     def __init__(self) -> None:
         self.remembered = Remembered()
         self.is_dirty = False
+        self.signs_from = 0
 
     def append(self, effect: Persist) -> None:
         """Drop an effect; an observer that is about to sign ends the process."""
@@ -237,3 +244,13 @@ def open_journal(state_dir: Path, signer: bytes) -> tuple[AnyJournal, str]:
         return SigningJournal(*journal_paths(state_dir), signer), ""
     except (JournalNotCreatedError, JournalMissingError, JournalDamagedError) as error:
         return ObserverJournal(), str(error)
+
+
+def why_resting(journal: AnyJournal, voters: Voters) -> str:
+    """Return why a key signs nothing in this epoch though its journal is there, or nothing."""
+    if voters.epoch >= journal.signs_from:
+        return ""
+    return (
+        f"what this key has signed before epoch {journal.signs_from} is not fully known here: it "
+        "votes again from that epoch on"
+    )

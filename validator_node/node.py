@@ -38,7 +38,7 @@ from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
 from validator_node.founding import now_ms
 from validator_node.intake import Intake
-from validator_node.journal_bridge import open_journal
+from validator_node.journal_bridge import open_journal, why_resting
 from validator_node.key_relay import KeyRelay
 from validator_node.keys import Keys
 from validator_node.links import ConsensusLinks
@@ -95,6 +95,7 @@ class Node:
         self.store = open_store(config, genesis)
         self.journal, self.why_observing = open_journal(config.state_dir, keys.consensus.public_key)
         engine = make_engine(self.store, self.journal, keys.consensus)
+        self.why_observing = self.why_observing or why_resting(self.journal, engine.core.voters)
         voters = engine.core.voters
         self.me = engine.core.me
         self.checker = Checker(voters, genesis.network_id)
@@ -268,6 +269,7 @@ class Node:
         if self.me is None and me is not None:
             self.evaluations.resume(self.keys.hotkey.public_key)
         self.me = me
+        self.why_observing = self.why_observing if me is None else ""
         self.canary.look(self.store.tree.view(), self.me)
         self.peers.begin_epoch(voters)
         self.discovery.begin_epoch(voters)

@@ -5,6 +5,8 @@ Rules:
    an older one (the database came from a snapshot): the engine begins in the newer of the two.
 2. A node whose key is in the set votes; one whose key is not follows, and votes from the epoch on
    whose set names it. One without a usable journal follows and never votes with this key.
+3. A floor in an epoch that is still to come says that what the key has promised till then is not
+   known here: it votes from that epoch on.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ def make_engine(store: Store, journal: AnyJournal, key: ConsensusKey) -> Engine:
         voters,
         voters.index_of_key(key.public_key) if may_sign else None,
         key=key.public_key if may_sign else None,
+        signs_from=journal.signs_from,
         sign=key.sign,
         verify=verify_consensus,
         parameters=store.genesis.parameters,

@@ -95,7 +95,7 @@ def test_another_networks_history_is_refused(old: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"version": 2}, "version"),
+        ({"version": 3}, "version"),
         ({"network_id": "zz"}, "network_id"),
         ({"extra": 1}, "extra"),
         ({"signers": [{"consensus_key": "00"}]}, "signers.0.consensus_key"),

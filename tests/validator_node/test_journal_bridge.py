@@ -19,7 +19,12 @@ from storage.errors import (
 )
 from tests.support import World, make_verdict
 from validator_node import journal_bridge
-from validator_node.journal_bridge import ObserverJournal, SigningJournal, journal_paths
+from validator_node.journal_bridge import (
+    ObserverJournal,
+    SigningJournal,
+    journal_paths,
+    why_resting,
+)
 from validator_node.journal_bridge import open_journal as open_node_journal
 
 WORLD = World()
@@ -297,3 +302,12 @@ def test_a_node_without_a_journal_observes_and_says_why(tmp_path: Path) -> None:
     assert isinstance(journal, SigningJournal)
     assert reason == ""
     journal.close()
+
+
+def test_why_a_key_rests_is_said_until_its_epoch_has_come(open_journal: Open) -> None:
+    journal = open_journal()
+    assert why_resting(journal, WORLD.voters) == ""
+    journal.append(PersistFloor(2, 0))
+    assert "before epoch 2" in why_resting(journal, WORLD.voters_of(1))
+    assert why_resting(journal, WORLD.voters_of(2)) == ""
+    assert why_resting(ObserverJournal(), WORLD.voters) == ""

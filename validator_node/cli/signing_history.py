@@ -1,4 +1,4 @@
-"""`validator-node signing-history`: move what a consensus key has promised to another machine."""
+"""`validator-node signing-history`: what a consensus key has promised, and how it moves."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from storage.signing_history import export_history, import_history, parse_history
+from storage.signing_history import export_history, import_history, parse_history, skip_epochs
 from validator_node.config import load_config, load_genesis
 from validator_node.errors import ConfigError
 from validator_node.journal_bridge import begin_history
 from validator_node.keys import load_keystore, passphrase
 
-app = typer.Typer(no_args_is_help=True, help="Signing history: new, export, import.")
+app = typer.Typer(no_args_is_help=True, help="Signing history: new, export, import, skip.")
 
 ConfigOption = Annotated[Path, typer.Option(help="TOML configuration of the stopped node")]
 
@@ -61,3 +61,28 @@ def import_command(
     folder.mkdir(parents=True, exist_ok=True)
     added = import_history(folder / "journal", folder / "journal.marker", network_id, history)
     typer.echo(f"{added} records added")
+    if history.version == 1:
+        typer.echo(
+            "the document is of version 1 and lacks what view changes need: the key signs again "
+            "from the next epoch on"
+        )
+
+
+@app.command("skip")
+def skip_command(
+    config: ConfigOption,
+    epoch: Annotated[
+        int, typer.Option(min=0, help="the network's epoch now, as any node's status shows it")
+    ],
+) -> None:
+    """Sign nothing up to and including an epoch: for a journal that may be out of date.
+
+    A backup or a disk image holds the journal as it was: what the key has signed since is not in
+    it. The node follows as an observer until the next epoch begins, and votes again from then on.
+    """
+    loaded = load_config(config)
+    keys = load_keystore(loaded.keystore, passphrase(loaded.passphrase_file))
+    folder = loaded.state_dir
+    key = keys.consensus.public_key
+    skip_epochs(folder / "journal", folder / "journal.marker", key, epoch)
+    typer.echo(f"{folder}: this key signs again from epoch {epoch + 1} on")
