@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from challenges.errors import BuildError, ToolMissingError, with_paths
+from protocol.text import decode_text
 
 ZIGLANG_VERSION = "0.17.0"
 """Another version may compile to another module, so it is part of what a build means."""
@@ -65,14 +66,19 @@ def data_header(path: Path) -> str:
     """Return the C header that embeds one data file.
 
     Raises:
-        BuildError: the file is neither ``.txt`` nor ``.csv``.
+        BuildError: the file is neither ``.txt`` nor ``.csv``, or a row has no number.
     """
     name = path.stem.upper()
     if path.suffix == ".txt":
         return _array(name, "uint8_t", path.read_bytes())
     if path.suffix == ".csv":
-        rows = path.read_text(encoding="ascii").split()[1:]
-        return _array(name, "int32_t", (int(row.rpartition(",")[2]) for row in rows))
+        try:
+            rows = decode_text(path.read_bytes()).split()[1:]
+            return _array(name, "int32_t", (int(row.rpartition(",")[2]) for row in rows))
+        except ValueError as error:
+            raise BuildError(
+                f"{path}: {error}; a heading and lines of NAME,NUMBER were expected"
+            ) from None
     raise BuildError(f"{path.name}: a .txt or .csv data file was expected")
 
 

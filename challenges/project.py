@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from challenges.errors import MistakeError
+from protocol.text import decode_text
 from registry.spec import ChallengeSpec
 
 Language = Literal["c", "assemblyscript", "python"]
@@ -213,7 +214,7 @@ def pin(project: Project, toolchain: str, module_sha256: str, sources_sha256: st
     Everything else in the file stays as it is, comments too.
     """
     path = project.spec_path
-    head, table, rest = _split_at_build(path.read_text(encoding="utf-8"))
+    head, table, rest = _split_at_build(decode_text(path.read_bytes()))
     wanted = {"toolchain": toolchain, "module_sha256": module_sha256}
     if sources_sha256 or project.build.sources_sha256:
         wanted["sources_sha256"] = sources_sha256
@@ -288,7 +289,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if len(data) > MAX_SPEC_BYTES:
         raise MistakeError(path, "a larger file", f"{MAX_SPEC_BYTES} bytes at most", "Shorten it.")
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(decode_text(data))
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or beyond Python's limits
         raise MistakeError(path, str(error), "valid TOML", "Correct the line.") from None
 

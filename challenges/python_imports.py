@@ -43,7 +43,7 @@ def check_imports(files: Sequence[Path], kit: Iterable[Path]) -> None:
 def parse(path: Path) -> ast.Module:
     """Return a source's syntax tree. Raises `BuildError`."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_bytes())  # as Python reads it: with or without a byte order mark
     except SyntaxError as error:
         where = f"{path}:{error.lineno}" if error.lineno else str(path)
         raise BuildError(f"{where}: {error.msg}") from None

@@ -23,6 +23,7 @@ from pydantic import (
 
 from challenges.errors import MistakeError
 from challenges.project import explain
+from protocol.text import decode_text
 from registry.spec import ChallengeSpec
 
 MAX_VECTORS_BYTES = 64 * 1024 * 1024
@@ -142,7 +143,7 @@ def load_vector_file(path: Path) -> VectorFile:
         limit = f"{MAX_VECTORS_BYTES} bytes at most"
         raise MistakeError(path, "a larger file", limit, "Drop some vectors.")
     try:
-        table = json.loads(data)
+        table = json.loads(decode_text(data))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested too deep
         raise MistakeError(path, str(error), "valid JSON", "Correct the line.") from None
     try:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from protocol.records.challenge_storage import MAX_WRITTEN_BYTES
+from protocol.text import TextError, decode_text
 from registry.errors import SpecError
 
 #: Functions a module may import from the namespace ``platform``.
@@ -185,9 +186,9 @@ def load_spec(path: Path) -> ChallengeSpec:
         SpecError: the file cannot be read, is not UTF-8 TOML, or breaks a rule.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode_text(path.read_bytes())
     except OSError as error:
         raise SpecError(path, "", f"a readable file was expected: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(path, "", f"UTF-8 was expected: byte {error.start}") from None
+    except TextError as error:
+        raise SpecError(path, "", str(error)) from None
     return parse_spec(text, path)

@@ -23,6 +23,7 @@ from protocol.records.genesis import Genesis
 from storage.retention import RetentionPolicy
 from validator_node.discovery.addresses import check_external
 from validator_node.errors import ConfigError
+from validator_node.files import read_file, read_text
 
 MIN_RETAIN_SLOTS = 4096
 GENESIS_LIMIT_BYTES = 4 * 1024 * 1024
@@ -161,9 +162,7 @@ class NodeConfig(BaseSettings):
 def load_config(path: Path) -> NodeConfig:
     """Read a configuration file; `ConfigError` names the file, the field and what is expected."""
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"configuration {path}: {error.strerror}") from error
+        values: dict[str, Any] = tomllib.loads(read_text(path, "configuration"))
     except (ValueError, RecursionError) as error:  # no TOML or UTF-8, or beyond Python's limits
         raise ConfigError(f"configuration {path}: {error}") from error
     # Checked here: pydantic-settings takes names like `_cli_parse_args` for options of its own.
@@ -187,8 +186,6 @@ def load_config(path: Path) -> NodeConfig:
 def load_genesis(path: Path) -> Genesis:
     """Read a genesis file."""
     try:
-        return decode(Genesis, path.read_bytes(), limit_bytes=GENESIS_LIMIT_BYTES)
-    except OSError as error:
-        raise ConfigError(f"genesis {path}: {error.strerror}") from error
-    except (DecodeError, ValueError) as error:  # no genesis, or no path
+        return decode(Genesis, read_file(path, "genesis", GENESIS_LIMIT_BYTES))
+    except DecodeError as error:
         raise ConfigError(f"genesis {path}: {error}") from error

@@ -13,6 +13,18 @@ class ConfigError(NodeError):
     """A configuration, key or genesis file is missing or wrong."""
 
 
+class AbsentError(NodeError):
+    """What a command was asked to show is not there, or not yet."""
+
+
+class ToolSpokeError(NodeError):
+    """A compiler refused a source; the message is its own, of several lines."""
+
+
+class OutputError(NodeError):
+    """What a command found could not be written down."""
+
+
 class GenesisMismatchError(NodeError):
     """The data folder belongs to another network."""
 

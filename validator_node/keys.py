@@ -21,6 +21,7 @@ from protocol.codec import Digest, Record, decode, encode
 from protocol.errors import DecodeError
 from protocol.identity import ConsensusKey, Hotkey
 from validator_node.errors import ConfigError
+from validator_node.files import read_file, read_text
 
 PASSPHRASE_VARIABLE = "VALIDATOR_PASSPHRASE"  # noqa: S105 - a name, not a secret
 KEYSTORE_MAGIC = b"validator-keystore/1\n"
@@ -102,13 +103,8 @@ def save_keystore(path: Path, seeds: Seeds, passphrase: str) -> None:
 
 def load_keystore(path: Path, passphrase: str) -> Keys:
     """Open the keystore; `ConfigError` says what is wrong with the file or the passphrase."""
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path} can be read by others: run chmod 600 {path}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"keystore {path}: {error.strerror}") from error
-    if not data.startswith(KEYSTORE_MAGIC) or len(data) > _FILE_LIMIT:
+    data = read_secret(path, "keystore", _FILE_LIMIT)
+    if not data.startswith(KEYSTORE_MAGIC):
         raise ConfigError(f"{path} is not a validator keystore")
     salt, box = data[len(KEYSTORE_MAGIC) :][:_SALT_BYTES], data[len(KEYSTORE_MAGIC) + _SALT_BYTES :]
     try:
@@ -117,17 +113,29 @@ def load_keystore(path: Path, passphrase: str) -> Keys:
         raise ConfigError(f"{path}: wrong passphrase, or the file is damaged") from error
 
 
+def read_secret(path: Path, what: str, limit_bytes: int) -> bytes:
+    """Return the content of a file that nobody else may read. Raises `ConfigError`."""
+    data = read_file(path, what, limit_bytes)
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"{path} can be read by others: run chmod 600 {path}")
+    return data
+
+
 def passphrase(file: Path | None) -> str:
-    """Return the passphrase from `file` or the environment."""
+    """Return the passphrase from `file` or the environment. Raises `ConfigError`."""
     if file is not None:
-        try:
-            found = file.read_text().strip()
-        except OSError as error:
-            raise ConfigError(f"passphrase file {file}: {error.strerror}") from error
+        found = read_text(file, "passphrase file", _FILE_LIMIT).strip()
         if not found:
             raise ConfigError(f"passphrase file {file} is empty")
         return found
     value = os.environ.get(PASSPHRASE_VARIABLE)
     if not value:
         raise ConfigError(f"set {PASSPHRASE_VARIABLE} or passphrase_file in the configuration")
+    if not _is_utf8(value):
+        raise ConfigError(f"{PASSPHRASE_VARIABLE} is not UTF-8: use passphrase_file")
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether the environment's bytes were UTF-8; others come as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

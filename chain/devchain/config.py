@@ -14,7 +14,9 @@ from chain.devchain.errors import DevChainError
 from chain.devchain.state import MAX_UIDS, Account, Hyperparameters, Registration, State
 from protocol.errors import KeyFormatError
 from protocol.identity import hotkey_of
+from protocol.text import decode_text
 
+_FILE_LIMIT = 16 * 1024 * 1024
 _U64 = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
@@ -68,13 +70,24 @@ class RunConfig(_Written):
 def load_subnet(path: Path) -> SubnetConfig:
     """Return the subnet that a TOML file describes; `DevChainError` if it does not."""
     try:
-        return SubnetConfig.model_validate(tomllib.loads(path.read_text()))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DevChainError(f"{path}: {error}") from error
+        return SubnetConfig.model_validate(_table(path))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DevChainError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _table(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_LIMIT + 1)
+        if len(data) > _FILE_LIMIT:
+            raise DevChainError(f"{path}: has more than {_FILE_LIMIT:,} bytes")
+        return tomllib.loads(decode_text(data))
+    except OSError as error:
+        raise DevChainError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or beyond Python's limits
+        raise DevChainError(f"{path}: {error}") from error
 
 
 def genesis_state(subnet: SubnetConfig, block_time_ms: int) -> State:

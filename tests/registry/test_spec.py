@@ -130,7 +130,7 @@ def test_unreadable_files(tmp_path):
         load_spec(tmp_path / "platform.toml")
     path = tmp_path / "latin.toml"
     path.write_bytes(b'title = "\xe9"')
-    with pytest.raises(SpecError, match="UTF-8 was expected: byte 9"):
+    with pytest.raises(SpecError, match=r"is not UTF-8 \(line 1, byte 9\); save it as UTF-8"):
         load_spec(path)
 
 

@@ -14,14 +14,15 @@ import pytest
 import trio
 
 from tests.chain.devchain.support import ADDRESSES, connected
+from validator_node.cli.exit_codes import ExitCode
 
 pytestmark = pytest.mark.processes
-PROGRAM = "import typer; from validator_node.cli.devchain import devchain; typer.run(devchain)"
 READY = re.compile(r"devchain (ws://\S+) \(admin (ws://\S+)\): subnet (\d+), (\d+) neurons")
 
 
 def command(*options: str) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, "--port", "0", "--block-time", "0.05", *options]
+    words = (sys.executable, "-m", "validator_node", "devchain")
+    return [*words, "--port", "0", "--block-time", "0.05", *options]
 
 
 @asynccontextmanager
@@ -75,6 +76,6 @@ async def test_a_wrong_file_is_one_line(tmp_path: Path) -> None:
         done = await trio.run_process(
             command("--neurons", str(tmp_path / "nowhere.toml")), check=False, capture_stderr=True
         )
-    assert done.returncode == 1
-    assert b"nowhere.toml" in done.stderr
-    assert b"ConfigError" in done.stderr
+    assert done.returncode == ExitCode.CONFIG
+    assert done.stderr.count(b"\n") == 1
+    assert b"nowhere.toml: No such file" in done.stderr

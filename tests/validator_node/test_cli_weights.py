@@ -17,7 +17,7 @@ from tests.validator_node.databases import Node
 from validator_node.cli import weights_submit
 from validator_node.cli.main import app
 from validator_node.cli.weights_submit import NotSubmittedError, submit_weights
-from validator_node.errors import ConfigError
+from validator_node.errors import AbsentError
 from validator_node.founding import now_ms
 from validator_node.keys import Seeds, save_keystore
 
@@ -73,7 +73,7 @@ def test_show(node: Node) -> None:
 
 
 def test_an_epoch_that_has_not_ended(node: Node) -> None:
-    with pytest.raises(ConfigError, match="epoch 1 has no weights"):
+    with pytest.raises(AbsentError, match="epoch 1 has no weights"):
         run(node, "weights", "show", "--epoch", "1")
 
 
@@ -93,7 +93,7 @@ def test_explain(node: Node) -> None:
 def test_explain_before_an_epoch_has_ended(tmp_path: Path) -> None:
     fresh = Node(tmp_path)
     fresh.open().close()
-    with pytest.raises(ConfigError, match="no epoch has ended"):
+    with pytest.raises(AbsentError, match="no epoch has ended"):
         run(fresh, "weights", "explain", "4")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from storage.audit_log import AuditEntry, AuditError, read_audit, verify_audit
 from storage.database import Database
 from validator_node.config import load_config
+from validator_node.terminal import say, say_json, say_table
 
 DATABASE_FOLDER = "db"
 _SHORT_HEX = 12
@@ -46,9 +45,9 @@ def verify(
             _check_head(database, folder, head)
         except AuditError as error:
             if as_json:
-                typer.echo(json.dumps({"whole": False, "damage": str(error)}))
+                say_json({"whole": False, "damage": str(error)}, indent=None)
             else:
-                typer.echo(f"damaged: {error}", err=True)
+                say(f"damaged: {error}", err=True)
             raise typer.Exit(1) from error
     found = {
         "first": report.first,
@@ -57,12 +56,13 @@ def verify(
         "files": report.files,
     }
     if as_json:
-        typer.echo(json.dumps({"whole": True, **found}))
+        say_json({"whole": True, **found}, indent=None)
         return
-    typer.echo(
+    say(
         f"entries {report.first} to {report.last} are one chain, {report.files} files beside the "
-        f"database\nhead {report.head.hex()}"
+        "database"
     )
+    say(f"head {report.head.hex()}")
 
 
 @app.command()
@@ -86,7 +86,7 @@ def show(
         )
     if as_json:
         for entry in wanted:
-            typer.echo(json.dumps(_plain(entry)))
+            say_json(_plain(entry), indent=None)
         return
     table = Table("entry", "submission", "module", _ENDED, "fuel", "host calls")
     for entry in wanted:
@@ -99,7 +99,7 @@ def show(
             f"{event.fuel_used:,}",
             ", ".join(f"{name} {count}" for name, count in event.host_calls),
         )
-    Console().print(table)
+    say_table(table)
 
 
 @contextmanager

@@ -10,11 +10,10 @@ from typing import Annotated
 
 import trio
 import typer
-from rich.console import Console
 
 from challenges.artifacts import component_compiler
 from challenges.build import Built, compile_project, write
-from challenges.errors import KitError, MistakeError
+from challenges.errors import BuildError, KitError, MistakeError
 from challenges.project import Language, Project, load_project
 from challenges.runner import Costs, Runner, check_admission, time_worker
 from challenges.scaffold import new_project
@@ -31,7 +30,8 @@ from validator_node.cli.challenge_tables import (
     vector_table,
 )
 from validator_node.cli.payload import read_hash, read_payload
-from validator_node.errors import NodeError
+from validator_node.errors import ConfigError, NodeError, ToolSpokeError
+from validator_node.terminal import say, say_table
 
 app = typer.Typer(no_args_is_help=True, help="Challenges: new, build, test, run, bench.")
 
@@ -59,8 +59,8 @@ def new(
     chosen: Language = language.value
     with _mistakes():
         project = new_project(into, name, chosen)
-    typer.echo(f"made {project.folder}: platform.toml, source/, vectors.json, README.md")
-    typer.echo(f"next: validator-node challenge build {project.folder}")
+    say(f"made {project.folder}: platform.toml, source/, vectors.json, README.md")
+    say(f"next: validator-node challenge build {project.folder}")
 
 
 @app.command()
@@ -83,9 +83,9 @@ def build(
         before = project.build.module_sha256
         project = write(project, built)
     how = "twice" if built.builds > 1 else "once: keep the file, another machine makes another one"
-    typer.echo(f"{project.module_path}: {len(built.module):,} bytes by {built.toolchain}, {how}")
+    say(f"{project.module_path}: {len(built.module):,} bytes by {built.toolchain}, {how}")
     changed = "unchanged" if before == built.sha256 else "pinned in platform.toml"
-    typer.echo(f"sha256 {built.sha256} ({changed})")
+    say(f"sha256 {built.sha256} ({changed})")
 
 
 @app.command("test")
@@ -109,16 +109,16 @@ def run_vectors(
                 vectors = tuple(runner.recorded(r.vector, r.outcome) for r in results)
                 new_file = file.model_copy(update={"vectors": vectors})
                 save_vector_file(project.vectors_path, new_file)
-    Console().print(vector_table(project, results))
+    say_table(vector_table(project, results))
     wrong = [result for result in results if result.differences]
     for line in difference_lines(project, wrong):
-        typer.echo(line, err=not record)
+        say(line, err=not record)
     if record:
-        typer.echo(f"wrote {project.vectors_path}; read each answer: validators will expect it")
+        say(f"wrote {project.vectors_path}; read each answer: validators will expect it")
         return
     if wrong:
         raise typer.Exit(1)
-    typer.echo(f"{len(results)} of {len(results)} vectors match")
+    say(f"{len(results)} of {len(results)} vectors match")
 
 
 @app.command()
@@ -183,7 +183,7 @@ def bench(
             rows["sandbox, in process"] = runner.time_in_process(job, rounds)
         rows["sandbox, through a worker"] = trio.run(_time_worker, runner.module, job, rounds)
     print_costs(rows, f"{name}: {len(job.submission):,} bytes, {fuel:,} fuel", runner.is_component)
-    typer.echo(f"{rounds:,} evaluations a row, each in fresh instances of the same module.")
+    say(f"{rounds:,} evaluations a row, each in fresh instances of the same module.")
 
 
 async def _time_worker(module: bytes, job: EvaluationJob, rounds: int) -> Costs:
@@ -211,7 +211,7 @@ def _check(project: Project, built: Built) -> None:
             f"{built.sha256}, what the sources compile to. Run `challenge build` without --check."
         )
     what = "two builds gave" if built.builds > 1 else "the one build of these sources is"
-    typer.echo(f"sha256 {pinned}: {what} the pinned module")
+    say(f"sha256 {pinned}: {what} the pinned module")
 
 
 def _look_for_changes(project: Project, *, refuse: bool) -> None:
@@ -229,7 +229,7 @@ def _look_for_changes(project: Project, *, refuse: bool) -> None:
             f"{advice}, or `test --stale` to test this one.",
         )
     how = "was built from other sources" if stale else "is older than the sources"
-    typer.echo(f"{project.module_path}: {how}. {advice} to see their effect.", err=True)
+    say(f"{project.module_path}: {how}. {advice} to see their effect.", err=True)
 
 
 def _things_of(folder: Path) -> dict[bytes, bytes]:
@@ -242,7 +242,7 @@ def _things_of(folder: Path) -> dict[bytes, bytes]:
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
 @contextmanager
@@ -250,6 +250,10 @@ def _mistakes() -> Iterator[None]:
     """Turn what an author can mend into the command line's one-line error."""
     try:
         yield
+    except MistakeError as error:
+        raise ConfigError(str(error)) from error
+    except BuildError as error:
+        raise ToolSpokeError(str(error)) from error
     except KitError as error:
         raise NodeError(str(error)) from error
     except Fault as fault:

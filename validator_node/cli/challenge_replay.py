@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from challenges import examples
@@ -42,6 +41,7 @@ from validator_node.database_tools import DATABASE_FOLDER, SNAPSHOT_FOLDER, fold
 from validator_node.errors import NodeError
 from validator_node.evaluation_service import evaluation_job
 from validator_node.store import Store
+from validator_node.terminal import say, say_table
 
 DEADLINE_MS = 600_000
 """An operator's patience, not the network's: a slow machine must still be able to replay."""
@@ -75,12 +75,12 @@ def replay(submission_id: bytes, config: Path, own: Mapping[bytes, bytes]) -> No
     committed = find(loaded.state_dir, genesis, submission_id)
     outcome = _evaluate(genesis, committed, own)
     differences = compare(committed.verdict, outcome)
-    Console().print(_table(committed, outcome))
+    say_table(_table(committed, outcome))
     for line in differences:
-        typer.echo(line, err=True)
+        say(line, err=True)
     if differences:
         raise typer.Exit(1)
-    typer.echo(f"reproduced bit for bit: verdict {outcome.verdict_hash.hex()}")
+    say(f"reproduced bit for bit: verdict {outcome.verdict_hash.hex()}")
 
 
 def find(state_dir: Path, genesis: Genesis, submission_id: bytes) -> Committed:
@@ -208,7 +208,7 @@ def _evaluate(genesis: Genesis, committed: Committed, own: Mapping[bytes, bytes]
     try:
         with Evaluator() as sandbox:
             if sandbox.engine_id != genesis.engine_id:
-                typer.echo(
+                say(
                     f"engine: found {sandbox.engine_id.hex()}, expected {genesis.engine_id.hex()}, "
                     "the network's; every verdict hash will differ",
                     err=True,

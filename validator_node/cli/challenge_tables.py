@@ -6,8 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +13,7 @@ from challenges.advice import outcome_advice
 from challenges.project import Project
 from challenges.runner import Costs, VectorResult
 from runtime.outcome import Outcome
+from validator_node.terminal import say, say_table
 
 
 def vector_table(project: Project, results: Sequence[VectorResult]) -> Table:
@@ -28,7 +27,7 @@ def vector_table(project: Project, results: Sequence[VectorResult]) -> Table:
         outcome = result.outcome
         mark = Text("differs", "red") if result.differences else Text("matches", "green")
         table.add_row(
-            Text(result.vector.name),
+            result.vector.name,
             outcome.outcome_class.value,
             f"{outcome.score:,}",
             f"{outcome.fuel_used:,}",
@@ -51,14 +50,14 @@ def print_outcome(outcome: Outcome, limit: int) -> None:
         "host calls": ", ".join(f"{name} {n:,}" for name, n in outcome.host_calls) or "none",
     }
     for name, value in rows.items():
-        table.add_row(name, Text(value))
+        table.add_row(name, value)
     for number, line in enumerate(outcome.log, start=1):
-        table.add_row(f"log {number}", Text(line))
-    Console().print(table)
-    typer.echo(f"verdict {outcome.verdict_hash.hex()}")
+        table.add_row(f"log {number}", line)
+    say_table(table)
+    say(f"verdict {outcome.verdict_hash.hex()}")
     advice = outcome_advice(outcome)
     if advice:
-        typer.echo(advice)
+        say(advice)
 
 
 def difference_lines(project: Project, wrong: Sequence[VectorResult]) -> list[str]:
@@ -89,10 +88,10 @@ def print_costs(rows: Mapping[str, Costs], title: str, is_component: bool) -> No
     for label, cost in rows.items():
         ratio = f"{cost.median_us / base:.2f}x"
         table.add_row(label, f"{cost.median_us:,.1f}", f"{cost.fastest_us:,.1f}", ratio)
-    Console().print(table)
-    typer.echo("The worker does one job at a time: its row is a delay, not a rate of two workers.")
+    say_table(table)
+    say("The worker does one job at a time: its row is a delay, not a rate of two workers.")
     if not is_component:
-        typer.echo(
+        say(
             "The first row goes through wasmtime-py's public calls, some 100 us an evaluation that "
             "the sandbox does not pay: below 1.00x says so, and nothing of metering. Compare with "
             "a vector that runs for 10 ms or more."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from validator_node import database_check, database_rollback, database_tools
 from validator_node.config import load_config, load_genesis
 from validator_node.database_tools import Inspection, Report
+from validator_node.terminal import Terminal, say, say_json, say_table
 
 app = typer.Typer(
     no_args_is_help=True, help="Database: inspect, compact, verify, rollback, repair."
@@ -36,11 +35,10 @@ def inspect(config: ConfigOption, as_json: JsonOption = False) -> None:
     if as_json:
         _print_json(asdict(found))
         return
-    console = Console()
-    console.print(_standing(found))
-    console.print(_columns(found))
+    say_table(_standing(found))
+    say_table(_columns(found))
     if found.snapshots:
-        console.print(_snapshots(found))
+        say_table(_snapshots(found))
 
 
 @app.command()
@@ -51,7 +49,7 @@ def compact(config: ConfigOption, as_json: JsonOption = False) -> None:
     if as_json:
         _print_json({"bytes_before": before, "bytes_after": after})
     else:
-        typer.echo(f"{before:,} bytes before, {after:,} bytes after")
+        say(f"{before:,} bytes before, {after:,} bytes after")
 
 
 @app.command()
@@ -66,8 +64,8 @@ def verify(config: ConfigOption, as_json: JsonOption = False) -> None:
         if as_json:
             _print_json({"whole": False, "stage": error.stage, "damage": error.detail})
         else:
-            typer.echo(f"damaged: {error}", err=True)
-            typer.echo(_advice(error.stage), err=True)
+            say(f"damaged: {error}", err=True)
+            say(_advice(error.stage), err=True)
         raise typer.Exit(1) from error
     if as_json:
         _print_json({"whole": True, **asdict(done)})
@@ -75,7 +73,7 @@ def verify(config: ConfigOption, as_json: JsonOption = False) -> None:
     table = Table("checked", "count", title="Nothing is damaged")
     for name, count in asdict(done).items():
         table.add_row(name, f"{count:,}")
-    Console().print(table)
+    say_table(table)
 
 
 @app.command()
@@ -96,9 +94,9 @@ def rollback(
         _print_json(asdict(done))
         return
     begun = f"the snapshot of slot {done.base}" if done.base else "the genesis"
-    typer.echo(f"from slot {done.height_before} to slot {done.height}, replayed from {begun}")
-    typer.echo(f"state root {done.state_root}")
-    typer.echo(f"the database as it was: {done.kept} (delete it when you are content)")
+    say(f"from slot {done.height_before} to slot {done.height}, replayed from {begun}")
+    say(f"state root {done.state_root}")
+    say(f"the database as it was: {done.kept} (delete it when you are content)")
 
 
 @app.command()
@@ -114,8 +112,8 @@ def repair(config: ConfigOption, as_json: JsonOption = False) -> None:
     if as_json:
         _print_json({"kept": str(kept)})
         return
-    typer.echo(f"rebuilt; the damaged database was copied to {kept}")
-    typer.echo("rows that could not be read are lost: run `validator-node db verify` now")
+    say(f"rebuilt; the damaged database was copied to {kept}")
+    say("rows that could not be read are lost: run `validator-node db verify` now")
 
 
 def _advice(stage: str) -> str:
@@ -174,7 +172,7 @@ def _progress() -> Iterator[Report]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
         tasks: dict[str, Any] = {}
 
@@ -187,4 +185,4 @@ def _progress() -> Iterator[Report]:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, indent=2))
+    say_json(value)

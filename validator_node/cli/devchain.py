@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from validator_node.terminal import say
+
 if TYPE_CHECKING:
     from chain.devchain.config import RunConfig, SubnetConfig
 
@@ -121,7 +123,7 @@ async def _serve(subnet: SubnetConfig, run: RunConfig) -> None:
     with trio.open_signal_receiver(*stop_signals()) as signals:
         async with open_devchain(subnet, run) as chain:
             neurons = len(chain.ledger.head.state.neurons)
-            typer.echo(
+            say(
                 f"devchain {chain.url} (admin {chain.admin_url}): subnet {subnet.netuid}, "
                 f"{neurons} neurons, block {chain.ledger.head.number}"
             )

@@ -14,6 +14,8 @@ import typer
 import typer.core
 import typer.main
 
+from validator_node.cli.exit_codes import ExitCode
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "metagraph": ("weights", "metagraph"),
     "devchain": ("devchain", "devchain"),
@@ -45,6 +47,13 @@ class LazyGroup(typer.core.TyperGroup):
             if name not in self.commands:
                 self.commands[name] = _load(name)
         return self.commands.get(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run the command; one whose reader has gone ends with the code that says so."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # typer's own answer would be 1
+            raise typer.Exit(ExitCode.READER_GONE) from None
 
 
 def _load(name: str) -> Any:  # noqa: ANN401

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from validator_node.cli.exit_codes import ExitCode, exit_code_of
 from validator_node.cli.lazy import LazyGroup
-from validator_node.errors import NodeError
+from validator_node.errors import OutputError, ToolSpokeError
+from validator_node.terminal import (
+    abandon_streams,
+    finish_streams,
+    prepare_streams,
+    say,
+    say_lines,
+)
 
 app = typer.Typer(
     cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -48,7 +60,7 @@ def evidence(
     try:
         for proof in store.evidence():
             for vote in (proof.first, proof.second):
-                typer.echo(
+                say(
                     f"validator {vote.signer} epoch {vote.epoch} view {vote.view} slot {vote.seq} "
                     f"{vote.kind} {vote.digest.hex()} {vote.signature.hex()}"
                 )
@@ -62,7 +74,7 @@ def checkpoint(
 ) -> None:
     """Show the newest checkpoint at an epoch's edge, for `trusted_checkpoint` of a new node."""
     from validator_node.config import load_config, load_genesis
-    from validator_node.errors import ConfigError
+    from validator_node.errors import AbsentError
     from validator_node.store import Store
 
     loaded = load_config(config)
@@ -72,8 +84,8 @@ def checkpoint(
     finally:
         store.close()
     if edge is None:
-        raise ConfigError(f"{loaded.state_dir}: no epoch has ended yet")
-    typer.echo(f"{edge.checkpoint.epoch}:{edge.checkpoint.digest.hex()}")
+        raise AbsentError(f"{loaded.state_dir}: no epoch has ended yet")
+    say(f"{edge.checkpoint.epoch}:{edge.checkpoint.digest.hex()}")
 
 
 @app.command()
@@ -83,31 +95,65 @@ def version() -> None:
 
     from runtime.engine import engine_id
 
-    typer.echo(f"validator-node {package_version('validator-node')}")
-    typer.echo(f"engine {engine_id().hex()}")
+    say(f"validator-node {package_version('validator-node')}")
+    say(f"engine {engine_id().hex()}")
 
 
-def _only_error(error: BaseException) -> BaseException:
-    """Return the one error inside nested groups."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+def run_command(words: Sequence[str]) -> int:
+    """Run one command and return its exit code (`exit_codes`); its errors are a line each."""
+    prepare_streams()
+    code: int
+    try:
+        try:
+            app(words, prog_name="validator-node")
+            code = ExitCode.DONE
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else ExitCode.NO
+        finish_streams()
+    except BrokenPipeError:
+        code = ExitCode.READER_GONE
+    except (Exception, BaseExceptionGroup) as error:
+        code = _explain(error)
+    abandon_streams()
+    return code
+
+
+def _explain(error: BaseException) -> int:
+    """Say what went wrong, and return the exit code: of the first error in groups of known ones."""
+    leaves = list(_leaves(error))
+    codes = [exit_code_of(leaf) for leaf in leaves]
+    if codes[0] is None or None in codes:
+        traceback.print_exception(error)
+        _tell("this is a fault of this program: please report it with the lines above")
+        return ExitCode.FAULT
+    if codes[0] is not ExitCode.INTERRUPTED:
+        _tell(_words(leaves[0]), lines=isinstance(leaves[0], ToolSpokeError))
+    return codes[0]
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        from validator_node.files import os_words
+
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{where}{os_words(error)}"
+    return str(error)
+
+
+def _tell(words: str, *, lines: bool = False) -> None:
+    with suppress(OSError, OutputError):  # standard error is closed: the code says it all
+        (say_lines if lines else say)(f"error: {words}", err=True)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors inside nested groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
 
 
 def main() -> None:
-    """Run the command line; exit 1 with one line for an error that its user can mend."""
-    try:
-        app()
-    except (Exception, BaseExceptionGroup) as group:
-        error = _only_error(group)
-        if isinstance(error, KeyboardInterrupt):
-            sys.exit(130)
-        if not isinstance(error, NodeError):
-            from chain.watchdog import ChainLostError
-            from storage.errors import StorageError
-            from validator_node.network.errors import NetworkError
-
-            if not isinstance(error, NetworkError | StorageError | ChainLostError):
-                raise
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    """Run the command line; the exit code is one of `exit_codes`."""
+    sys.exit(run_command(sys.argv[1:]))

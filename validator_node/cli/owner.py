@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import trio
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from validator_node.errors import ConfigError, NodeError
+from validator_node.errors import AbsentError, NodeError
+from validator_node.terminal import Terminal, say, say_table
 
 if TYPE_CHECKING:
     from protocol.identity import Hotkey
@@ -58,7 +57,8 @@ def publish(
 ) -> None:
     """Sign the challenge's next version and bring it into the network; wait until it is active.
 
-    Exit codes: 0 active, 3 refused by the network, 4 not decided in time, 1 any other error.
+    Exit codes: 0 active, 3 refused by the network, 4 not decided in time; others as of all
+    commands (docs/operators.md).
     """
     from validator_node.config import load_genesis
     from validator_node.owner.key_file import load_owner_key
@@ -70,7 +70,7 @@ def publish(
     try:
         trio.run(_publish, release, loaded, owner_key, tuple(peer), host, deadline)
     except NotActiveError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
 
 
@@ -85,9 +85,9 @@ async def _publish(
     from validator_node.network.network import open_network
     from validator_node.owner.publisher import Publisher, network_config
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     async with open_network(network_config(peers, host)) as network:
-        publisher = Publisher(network, genesis, peers, key, lambda line: console.print(Text(line)))
+        publisher = Publisher(network, genesis, peers, key, lambda line: console.print(line))
         with console.status("waiting for the network"):
             await publisher.publish(release, deadline_s)
 
@@ -128,7 +128,7 @@ def status(
 
     reply = trio.run(run)
     if reply.active is None and reply.candidate is None and reply.decision is None:
-        raise ConfigError(f"the network has never had a challenge {query.challenge_id!r}")
+        raise AbsentError(f"the network has never had a challenge {query.challenge_id!r}")
     _print(query.challenge_id, reply)
 
 
@@ -155,5 +155,5 @@ def _print(challenge_id: str, reply: RegistryReply) -> None:
             if report.failure:
                 rows[f"differed: {ss58_of(report.hotkey)}"] = report.failure
     for name, value in rows.items():
-        table.add_row(name, Text(value))
-    Console(soft_wrap=True).print(table)
+        table.add_row(name, value)
+    say_table(table, soft_wrap=True)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import trio
 import typer
 
-from consensus.receipts import KnownSets, verify_receipt, voters_from
+from consensus.receipts import MAX_RECEIPT_BYTES, KnownSets, verify_receipt, voters_from
 from protocol.codec import decode, encode
 from protocol.errors import ProtocolError
 from protocol.identity import ss58_of, verify_consensus
 from protocol.records.genesis import Genesis
 from protocol.records.result import Replicated, Result
+from validator_node.cli.payload import read_hash
 from validator_node.config import load_genesis
-from validator_node.errors import ConfigError, NodeError
+from validator_node.errors import NodeError
+from validator_node.files import read_file, write_file
+from validator_node.network.errors import NetworkError
+from validator_node.terminal import say
 
 app = typer.Typer(no_args_is_help=True, help="Receipts: fetch, verify.")
 
@@ -34,7 +40,7 @@ def verify(
     ] = None,
 ) -> None:
     """Verify a receipt offline, with the genesis and, once its validators changed, their sets."""
-    data = _read(file, "receipt")
+    data = read_file(file, "receipt", MAX_RECEIPT_BYTES)
     loaded = load_genesis(genesis)
     voters_of = _known_sets(loaded, sets)
     try:
@@ -43,30 +49,23 @@ def verify(
         raise ReceiptError(f"{file} is not a valid receipt: {error}") from error
     certificate = receipt.certificate
     assumed = voters_of.unproven(receipt.certificate)
-    typer.echo("valid" if assumed is None else f"valid, {assumed}")
+    say("valid" if assumed is None else f"valid, {assumed}")
     for line in describe(receipt.result):
-        typer.echo(line)
-    typer.echo(f"certified by slot {certificate.header.seq}, view {certificate.view}")
-    typer.echo(f"batch {certificate.header.digest.hex()}")
+        say(line)
+    say(f"certified by slot {certificate.header.seq}, view {certificate.view}")
+    say(f"batch {certificate.header.digest.hex()}")
 
 
 def _known_sets(genesis: Genesis, file: Path | None) -> KnownSets:
-    from validator_node.sync.handovers import read_handovers
+    from validator_node.sync.handovers import MAX_FILE_BYTES, read_handovers
 
     if file is None:
         return voters_from(genesis)
-    data = _read(file, "sets")
+    data = read_file(file, "sets file", MAX_FILE_BYTES)
     try:
         return voters_from(genesis, read_handovers(data), verify_consensus)
     except ProtocolError as error:
         raise ReceiptError(f"sets {file}: {error}; fetch them again with --sets") from error
-
-
-def _read(file: Path, what: str) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{what} {file}: {error.strerror}") from error
 
 
 def describe(result: Result) -> list[str]:
@@ -97,10 +96,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch the receipt of a submission from a node and write its bytes to a file."""
-    try:
-        wanted = bytes.fromhex(submission_id)
-    except ValueError as error:
-        raise ReceiptError(f"{submission_id!r} is not hexadecimal") from error
+    wanted = read_hash("SUBMISSION_ID", submission_id)
     trio.run(_fetch, wanted, node, out, host, sets)
 
 
@@ -121,7 +117,7 @@ async def _fetch(wanted: bytes, node: str, out: Path, host: str, sets: Path | No
         with trio.move_on_after(DEADLINE_S) as waiting:
             await network.wait_connected(1)
         if waiting.cancelled_caught:
-            raise ReceiptError(f"{node} did not answer within {DEADLINE_S:g} s")
+            raise NetworkError(f"{node} did not answer within {DEADLINE_S:g} s")
         data = await network.request(
             node.rsplit("/p2p/", 1)[-1],
             RECEIPT_PROTOCOL,
@@ -130,12 +126,23 @@ async def _fetch(wanted: bytes, node: str, out: Path, host: str, sets: Path | No
             max_reply_bytes=MAX_RECEIPT_REPLY_BYTES,
         )
         if sets is not None:
-            known = await ask_handovers(network, node.rsplit("/p2p/", 1)[-1])
-            await trio.Path(sets).write_bytes(encode(Handovers(handovers=known)))
-            typer.echo(f"{sets}: the sets of {len(known) + 1} epochs")
-    reply = decode(ReceiptReply, data)
+            with _understood(node):
+                known = await ask_handovers(network, node.rsplit("/p2p/", 1)[-1])
+            write_file(sets, "sets file", encode(Handovers(handovers=known)))
+            say(f"{sets}: the sets of {len(known) + 1} epochs")
+    with _understood(node):
+        reply = decode(ReceiptReply, data)
     if not reply.receipt:
         reason = f" ({reply.reason})" if reply.reason else ""
         raise ReceiptError(f"no receipt: the submission is {reply.state}{reason} at this node")
-    await trio.Path(out).write_bytes(reply.receipt)
-    typer.echo(f"{out}: {len(reply.receipt)} bytes")
+    write_file(out, "receipt", reply.receipt)
+    say(f"{out}: {len(reply.receipt)} bytes")
+
+
+@contextmanager
+def _understood(node: str) -> Iterator[None]:
+    """Turn an answer that makes no sense into an error of the network."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise NetworkError(f"{node} gave an answer that makes no sense: {error}") from error

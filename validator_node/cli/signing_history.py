@@ -9,11 +9,14 @@ import typer
 
 from storage.signing_history import export_history, import_history, parse_history, skip_epochs
 from validator_node.config import load_config, load_genesis
-from validator_node.errors import ConfigError
+from validator_node.files import read_text, write_file
 from validator_node.journal_bridge import begin_history
 from validator_node.keys import load_keystore, passphrase
+from validator_node.terminal import say
 
 app = typer.Typer(no_args_is_help=True, help="Signing history: new, export, import, skip.")
+
+MAX_HISTORY_BYTES = 256 * 1024 * 1024
 
 ConfigOption = Annotated[Path, typer.Option(help="TOML configuration of the stopped node")]
 
@@ -28,7 +31,7 @@ def new_command(config: ConfigOption) -> None:
     loaded = load_config(config)
     keys = load_keystore(loaded.keystore, passphrase(loaded.passphrase_file))
     begin_history(loaded.state_dir, keys.consensus.public_key)
-    typer.echo(f"{loaded.state_dir}: signing history of {keys.consensus.public_key.hex()} begun")
+    say(f"{loaded.state_dir}: signing history of {keys.consensus.public_key.hex()} begun")
 
 
 @app.command("export")
@@ -41,8 +44,8 @@ def export_command(
     network_id = load_genesis(loaded.genesis).network_id
     folder = loaded.state_dir
     text = export_history(folder / "journal", folder / "journal.marker", network_id)
-    out.write_text(text)
-    typer.echo(f"{out}: {len(text)} bytes")
+    write_file(out, "signing history", text.encode())
+    say(f"{out}: {len(text)} bytes")
 
 
 @app.command("import")
@@ -53,16 +56,14 @@ def import_command(
     """Add a signing history to this node's journal; it never lowers a mark."""
     loaded = load_config(config)
     network_id = load_genesis(loaded.genesis).network_id
-    try:
-        history = parse_history(file.read_text(), file)
-    except OSError as error:
-        raise ConfigError(f"signing history {file}: {error.strerror}") from error
+    text = read_text(file, "signing history", MAX_HISTORY_BYTES)
+    history = parse_history(text, file)
     folder = loaded.state_dir
     folder.mkdir(parents=True, exist_ok=True)
     added = import_history(folder / "journal", folder / "journal.marker", network_id, history)
-    typer.echo(f"{added} records added")
+    say(f"{added} records added")
     if history.version == 1:
-        typer.echo(
+        say(
             "the document is of version 1 and lacks what view changes need: the key signs again "
             "from the next epoch on"
         )
@@ -85,4 +86,4 @@ def skip_command(
     folder = loaded.state_dir
     key = keys.consensus.public_key
     skip_epochs(folder / "journal", folder / "journal.marker", key, epoch)
-    typer.echo(f"{folder}: this key signs again from epoch {epoch + 1} on")
+    say(f"{folder}: this key signs again from epoch {epoch + 1} on")

@@ -13,6 +13,7 @@ import trio
 import typer
 
 from validator_node.errors import ConfigError, TestnetError
+from validator_node.files import read_text
 from validator_node.stopping import stop_signals
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def mine(
 
     configure(log_file)
     try:
-        values: dict[str, Any] = json.loads(config.read_text())
+        values: dict[str, Any] = json.loads(read_text(config, "miner configuration"))
         loaded = MinerConfig(
             seed=bytes.fromhex(values.pop("seed")),
             genesis=load_genesis(Path(values.pop("genesis"))),
@@ -171,7 +172,7 @@ def mine(
             report=Path(values.pop("report")),
             **values,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"miner configuration {config}: {error!r}") from error
 
     async def run() -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from protocol.identity import ss58_of
 from protocol.records.genesis import Neuron
 from validator_node.config import load_config, load_genesis
-from validator_node.errors import ConfigError
+from validator_node.errors import AbsentError
 from validator_node.explanation import Explanation
+from validator_node.terminal import say, say_json, say_table
 
 app = typer.Typer(no_args_is_help=True, help="Weights: show, explain, submit.")
 
@@ -47,7 +46,7 @@ def show(
         wanted = store.epoch - 1 if epoch is None else epoch
         weights = store.weights(wanted) if wanted >= 0 else None
     if weights is None:
-        raise ConfigError(f"epoch {wanted} has no weights here: it has not ended, or never was")
+        raise AbsentError(f"epoch {wanted} has no weights here: it has not ended, or never was")
     content = {
         "epoch": weights.epoch,
         "block": weights.block,
@@ -73,9 +72,9 @@ def show(
         "masked_count": weights.masked_count,
     }
     if as_json:
-        typer.echo(json.dumps(content, indent=2))
+        say_json(content)
         return
-    typer.echo(f"epoch {weights.epoch}, ended by block {weights.block}")
+    say(f"epoch {weights.epoch}, ended by block {weights.block}")
     for one in weights.mechanisms:
         title = f"mechanism {one.mechanism}" + (f": {one.reason}" if one.reason else "")
         rows = [(entry.uid, entry.weight, "*" * (entry.uid in one.padded)) for entry in one.vector]
@@ -99,14 +98,14 @@ def explain_uid(
     with _opened(config) as store:
         found = explain(store.tree.view(), uid)
     if found is None:
-        raise ConfigError("no epoch has ended yet: there are no weights to explain")
+        raise AbsentError("no epoch has ended yet: there are no weights to explain")
     if as_json:
-        typer.echo(json.dumps(_explained(found), indent=2))
+        say_json(_explained(found))
         return
     holder = "nobody" if found.hotkey is None else ss58_of(found.hotkey)
-    typer.echo(f"uid {uid}, held by {holder}, epoch {found.epoch}")
+    say(f"uid {uid}, held by {holder}, epoch {found.epoch}")
     for mechanism, weight in found.weights.items():
-        typer.echo(f"mechanism {mechanism}: weight {weight}, {found.reasons[mechanism]}")
+        say(f"mechanism {mechanism}: weight {weight}, {found.reasons[mechanism]}")
     rows = [
         (
             part.challenge_id,
@@ -119,9 +118,9 @@ def explain_uid(
     ]
     _print("parts", ("challenge", "emission", "score", "share", "submission or reason"), rows)
     ended = ", ".join(f"{count} {name}" for name, count in found.results.items()) or "none"
-    typer.echo(f"submissions that ended in this epoch: {ended}")
+    say(f"submissions that ended in this epoch: {ended}")
     for one in found.masked:
-        typer.echo(f"masked: {ss58_of(one.hotkey)}, {one.reason}")
+        say(f"masked: {ss58_of(one.hotkey)}, {one.reason}")
 
 
 def _explained(found: Explanation) -> dict[str, Any]:
@@ -190,7 +189,7 @@ def metagraph(config: ConfigOption, as_json: JsonOption = False) -> None:
     names = ("uid", "hotkey", "stake", "permit", "consensus key", "votes with")
     if as_json:
         neurons = [dict(zip(names, row, strict=True)) for row in rows]
-        typer.echo(json.dumps({"epoch": epoch, "set_kept": why, "neurons": neurons}, indent=2))
+        say_json({"epoch": epoch, "set_kept": why, "neurons": neurons})
         return
     _print(f"epoch {epoch}" + (f", the set is the last epoch's: {why}" if why else ""), names, rows)
 
@@ -199,4 +198,4 @@ def _print(title: str, names: tuple[str, ...], rows: list[Any]) -> None:
     table = Table(*names, title=title)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console().print(table)
+    say_table(table)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import trio
-import typer
 
 from chain.errors import ChainError
 from chain.interface import Block
@@ -24,10 +23,11 @@ from registry.election import electorate
 from validator_node.chain_access import ChainAccess, open_chain, patience
 from validator_node.config import NodeConfig, load_config, load_genesis
 from validator_node.epoch_order import epoch_order
-from validator_node.errors import ConfigError, NodeError
+from validator_node.errors import AbsentError, NodeError
 from validator_node.keys import Keys, load_keystore, passphrase
 from validator_node.store import Store
 from validator_node.submission_book import SubmissionBook
+from validator_node.terminal import say
 
 CONNECT_DEADLINE_S = 90.0
 SUBMIT_DEADLINE_S = 3600.0
@@ -60,7 +60,7 @@ def _certified(store: Store) -> EpochOrder:
     weights = store.weights(store.epoch - 1) if store.epoch > 0 else None
     now = electorate(store.tree.view())
     if weights is None or now is None:
-        raise ConfigError("no epoch has ended yet: there are no weights to submit")
+        raise AbsentError("no epoch has ended yet: there are no weights to submit")
     certified_at = now.since + store.genesis.parameters.window
     if store.height < certified_at:
         raise NotSubmittedError(
@@ -111,9 +111,9 @@ async def _run(
         left = await _left_behind(access, order)
         if dry_run:
             if left:
-                typer.echo(left)
+                say(left)
             for mechanism, decision in (await submitter.preview(order)).items():
-                typer.echo(f"epoch {order.epoch}, mechanism {mechanism}: {_decision(decision)}")
+                say(f"epoch {order.epoch}, mechanism {mechanism}: {_decision(decision)}")
             return
         if left and not stale:
             raise NotSubmittedError(left)
@@ -168,7 +168,7 @@ def _decision(decision: Ready | Wait | Outcome) -> str:
 def _show(epoch: int, outcomes: dict[int, Outcome]) -> None:
     failed = []
     for mechanism, outcome in sorted(outcomes.items()):
-        typer.echo(f"epoch {epoch}, mechanism {mechanism}: {outcome}")
+        say(f"epoch {epoch}, mechanism {mechanism}: {outcome}")
         if not isinstance(outcome, ReadBack | Revealed | Committed):
             failed.append(str(mechanism))
     if failed:
@@ -176,4 +176,4 @@ def _show(epoch: int, outcomes: dict[int, Outcome]) -> None:
 
 
 def _show_alert(alert: Alert) -> None:
-    typer.echo(f"{alert.name.value}: {alert.reason} {alert.advice}".strip(), err=True)
+    say(f"{alert.name.value}: {alert.reason} {alert.advice}".strip(), err=True)

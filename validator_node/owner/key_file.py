@@ -16,20 +16,14 @@ from pathlib import Path
 
 from protocol.identity import Hotkey
 from validator_node.errors import ConfigError
-from validator_node.keys import KEYSTORE_MAGIC, load_keystore, passphrase
+from validator_node.keys import KEYSTORE_MAGIC, load_keystore, passphrase, read_secret
 
 _FILE_LIMIT = 16_384
 
 
 def load_owner_key(path: Path, passphrase_file: Path | None) -> Hotkey:
     """Open the hotkey in `path`. Raises `ConfigError`, which says what is wrong with the file."""
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path} can be read by others: run chmod 600 {path}")
-        with path.open("rb") as file:
-            data = file.read(_FILE_LIMIT)
-    except OSError as error:
-        raise ConfigError(f"key {path}: {error.strerror}") from error
+    data = read_secret(path, "key", _FILE_LIMIT)
     if data.startswith(KEYSTORE_MAGIC):
         return load_keystore(path, passphrase(passphrase_file)).hotkey
     if data.lstrip().startswith(b"{"):

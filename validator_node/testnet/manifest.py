@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from challenges import examples
-from validator_node.errors import TestnetError
+from validator_node.errors import ConfigError, TestnetError
+from validator_node.files import read_text
 
 MAX_VALIDATORS = 16
 MAX_OBSERVERS = 8
@@ -27,7 +28,7 @@ Length = Annotated[float, Field(gt=0, le=86_400)]
 NodeIndex = Annotated[int, Field(ge=0, lt=MAX_VALIDATORS + MAX_OBSERVERS)]
 
 
-class ManifestError(TestnetError):
+class ManifestError(TestnetError, ConfigError):
     """A manifest that cannot be run; the message names file, field and expectation."""
 
 
@@ -264,10 +265,10 @@ def parse_manifest(values: dict[str, Any], source: str) -> Manifest:
 def load_manifest(path: Path) -> Manifest:
     """Read a manifest file; `ManifestError` names file, field and expectation."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManifestError(f"manifest {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(read_text(path, "manifest"))
+    except ConfigError as error:
+        raise ManifestError(str(error)) from error
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"manifest {path}: {error}") from error
     return parse_manifest(values, str(path))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from validator_node.terminal import Terminal
 from validator_node.testnet.processes import Figures
 
 REFRESH_PER_S = 2
@@ -19,7 +19,7 @@ class Screen:
     """Live progress on a terminal; plain lines where there is none."""
 
     def __init__(self) -> None:
-        self.console = Console()
+        self.console = Terminal()
         self._live = Live(console=self.console, refresh_per_second=REFRESH_PER_S, transient=True)
         self._phase = ""
 
@@ -33,12 +33,12 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text)
 
     def progress(self, phase: str, rows: Sequence[Figures | None], elapsed_s: float) -> None:
         """Show where every validator is."""
         if self.console.is_terminal:
-            self._live.update(Group(Text(f"{phase} · {elapsed_s:.0f} s"), _progress_table(rows)))
+            self._live.update(Group(f"{phase} · {elapsed_s:.0f} s", _progress_table(rows)))
         elif phase != self._phase or int(elapsed_s) % 10 == 0:
             self.say(f"{elapsed_s:5.0f} s  {phase}  {_one_line(rows)}")
         self._phase = phase
@@ -66,7 +66,7 @@ def _one_line(rows: Sequence[Figures | None]) -> str:
     return f"height {heights}  view {views}  settled {settled:.0f}  peers {peers:.0f}"
 
 
-def print_report(console: Console, report: dict[str, Any]) -> None:
+def print_report(console: Terminal, report: dict[str, Any]) -> None:
     """Print the final tables."""
     miners = Table(title="Miners")
     for title in ("uid", "submitted", "finalised", "refused", "score", "weight"):
@@ -93,6 +93,5 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     console.print(
         f"{report['evaluations_finalised']} evaluations finalised in {report['duration_s']:.0f} s "
         f"({report['evaluations_finalised'] / report['duration_s']:.1f} a second), "
-        f"decision p50 {decision['p50']:.0f} ms, p99 {decision['p99']:.0f} ms",
-        highlight=False,
+        f"decision p50 {decision['p50']:.0f} ms, p99 {decision['p99']:.0f} ms"
     )

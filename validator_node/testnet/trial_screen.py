@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from validator_node.terminal import Terminal
 
-def print_trial(console: Console, report: dict[str, Any]) -> None:
+
+def print_trial(console: Terminal, report: dict[str, Any]) -> None:
     """Print a trial's nodes, what became of the submissions, and the violations."""
     table = Table(title=report["name"])
     for title in ("node", "role", "at end", "height", "chain hash", "RSS MB", "CPU s"):
@@ -36,10 +37,10 @@ def print_trial(console: Console, report: dict[str, Any]) -> None:
     else:
         lines.append("every invariant held")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
-def print_table(console: Console, reports: Sequence[dict[str, Any]]) -> None:
+def print_table(console: Terminal, reports: Sequence[dict[str, Any]]) -> None:
     """Print one line for each trial of a row."""
     table = Table(title="Trials")
     for title in ("trial", "fabric", "nodes", "events", "height", "finalised", "s", "result"):
@@ -58,7 +59,7 @@ def print_table(console: Console, reports: Sequence[dict[str, Any]]) -> None:
         )
     console.print(table)
     failed = [report for report in reports if report["violations"]]
-    console.print(f"{len(reports) - len(failed)} of {len(reports)} trials held", highlight=False)
+    console.print(f"{len(reports) - len(failed)} of {len(reports)} trials held")
     for report in failed:
         console.print(f"replay {report['name']}: {report['replay']}", soft_wrap=True)
 
