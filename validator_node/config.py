@@ -1,20 +1,26 @@
 """The node's configuration: a TOML file, each value of which an environment variable can replace.
 
-`VALIDATOR_LISTEN_PORT=4001` replaces `listen_port`. Relative paths are relative to the file.
+`VALIDATOR_LISTEN_PORT=4001` replaces `listen_port` (`environment`). Relative paths are relative to
+the file's folder, wherever they come from: which files a node opens does not depend on where it is
+started.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
 )
 
 from protocol.codec import decode
@@ -22,6 +28,7 @@ from protocol.errors import DecodeError
 from protocol.records.genesis import Genesis
 from storage.retention import RetentionPolicy
 from validator_node.discovery.addresses import check_external
+from validator_node.environment import from_environment, variable_of
 from validator_node.errors import ConfigError
 from validator_node.files import read_file, read_text
 
@@ -29,10 +36,13 @@ MIN_RETAIN_SLOTS = 4096
 GENESIS_LIMIT_BYTES = 4 * 1024 * 1024
 
 
-class NodeConfig(BaseSettings):
+PATHS = ("genesis", "keystore", "passphrase_file", "state_dir", "chain_dir")
+
+
+class NodeConfig(BaseModel):
     """How one validator runs."""
 
-    model_config = SettingsConfigDict(env_prefix="VALIDATOR_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     genesis: Path
     """The network's genesis file."""
@@ -146,18 +156,6 @@ class NodeConfig(BaseSettings):
         """Where compiled modules lie."""
         return self.state_dir / "artifacts"
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file."""
-        return env_settings, init_settings
-
 
 def load_config(path: Path) -> NodeConfig:
     """Read a configuration file; `ConfigError` names the file, the field and what is expected."""
@@ -165,22 +163,34 @@ def load_config(path: Path) -> NodeConfig:
         values: dict[str, Any] = tomllib.loads(read_text(path, "configuration"))
     except (ValueError, RecursionError) as error:  # no TOML or UTF-8, or beyond Python's limits
         raise ConfigError(f"configuration {path}: {error}") from error
-    # Checked here: pydantic-settings takes names like `_cli_parse_args` for options of its own.
-    unknown = sorted(values.keys() - NodeConfig.model_fields.keys())
-    if unknown:
-        raise ConfigError(f"configuration {path}: {unknown[0]}: there is no such setting")
-    for name in ("genesis", "keystore", "passphrase_file", "state_dir", "chain_dir"):
-        if isinstance(values.get(name), str):
-            values[name] = path.parent / values[name]
+    for name in values:
+        if name not in NodeConfig.model_fields:
+            near = difflib.get_close_matches(name, NodeConfig.model_fields, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"configuration {path}: {name}: there is no such setting{meant}")
+    replaced = from_environment(NodeConfig.model_fields, os.environ)
+    values |= replaced
+    for name in PATHS:
+        value = values.get(name)
+        if isinstance(value, str):
+            if not value or "\0" in value:
+                raise ConfigError(f"configuration {path}: {name}: is no path: {value!r}")
+            values[name] = path.parent / value
     try:
         return NodeConfig(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])  # empty if about several fields
-        what = f"{field}: {first['msg']}" if field else first["msg"]
-        raise ConfigError(f"configuration {path}: {what}") from error
-    except SettingsError as error:  # a variable of a list's or table's field that is no JSON
-        raise ConfigError(f"configuration {path} and environment: {error}") from error
+        raise ConfigError(_words(error, path, replaced)) from error
+
+
+def _words(error: ValidationError, path: Path, replaced: Mapping[str, object]) -> str:
+    """Return where the first mistake stands and what it is."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])  # empty if about several fields
+    if first["loc"] and first["loc"][0] in replaced:
+        return f"environment variable {variable_of(str(first['loc'][0]))}: {first['msg']}"
+    also = f" (and {', '.join(map(variable_of, replaced))})" if replaced and not field else ""
+    what = f"{field}: {first['msg']}" if field else first["msg"]
+    return f"configuration {path}{also}: {what}"
 
 
 def load_genesis(path: Path) -> Genesis:
