@@ -44,3 +44,18 @@ class Column(bytes, Enum):
     """Rows of an operation that is under way, such as an installation; empty otherwise."""
     LOCAL = b"O"
     """name -> what this node remembers for itself and could do without, such as known peers."""
+
+
+class Meta(bytes, Enum):
+    """The names in `Column.META`, each described there; `EDGE` and `EVIDENCE` are prefixes."""
+
+    SCHEMA = b"schema"
+    MIGRATION = b"migration"
+    TIP = b"ledger-tip"
+    FIRST = b"ledger-first"
+    NETWORK = b"network-id"
+    STABLE = b"stable"
+    DIVERGED = b"diverged"
+    ANCHOR = b"anchor"
+    EDGE = b"edge/"
+    EVIDENCE = b"evidence/"

@@ -1,7 +1,10 @@
 """The node's LevelDB: one database, divided into columns by the first byte of each key.
 
 Rules:
-1. Only this module imports plyvel, and only the node's process opens the database.
+1. Only this module and the ones it is made of import plyvel, and only the node's process opens the
+   database. Opening never begins one: that takes `create`, which makes it aside and renames it into
+   a folder that holds nothing. Whoever only looks uses `Database.look`, which writes nothing
+   (`storage.database_folder`).
 2. Every key begins with the byte of its `Column`; `storage.columns` has the whole list.
 3. Everything that belongs together goes into one `WriteBatch`, which is written whole or not at
    all. A batch is written once. `get` and `iterate` can look through a batch not yet written.
@@ -11,6 +14,7 @@ Rules:
 5. The schema version is the first key written and is checked at each open; an older database is
    brought up to date by `storage.migrations`, a newer one is refused.
 6. Checksums are verified on every read; damage raises `DatabaseDamagedError`, never returns data.
+   Every error names what mends it (`storage.leveldb_errors`).
 7. `freeze` gives the database as it is at that moment, to be read in another thread while the node
    goes on writing. LevelDB frees an iterator under the hands of a thread that reads it, so a frozen
    one takes a lock for each row, and `close` waits for it.
@@ -21,25 +25,39 @@ Rules:
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from weakref import WeakSet
 
 import plyvel
 
 from storage.columns import Column as Column  # re-exported: the words of every read and write
+from storage.columns import Meta as Meta
+from storage.database_folder import (
+    Contents,
+    check_there,
+    clear_void,
+    contents,
+    holder,
+    note_closed,
+    note_open,
+    view_of,
+)
 from storage.errors import (
     DatabaseClosedError,
-    DatabaseDamagedError,
     DatabaseError,
     DatabaseLockedError,
     DatabaseMissingError,
     SchemaError,
 )
-from storage.migrations import SCHEMA_KEY, SCHEMA_VERSION, migrate
+from storage.frozen import FrozenDatabase as FrozenDatabase
+from storage.frozen import bounds_of, translated
+from storage.leveldb_errors import explained, locked, said
+from storage.migrations import SCHEMA_VERSION, migrate
 from storage.write_batch import OpenBatch as OpenBatch
 from storage.write_batch import Pair as Pair
 from storage.write_batch import WriteBatch as WriteBatch
@@ -58,42 +76,74 @@ T = TypeVar("T")
 class Database:
     """An open LevelDB. Use `Database.open`, and `close` or a `with` statement."""
 
-    def __init__(self, path: Path, handle: plyvel.DB) -> None:
+    def __init__(self, path: Path, handle: plyvel.DB, opened: Path | None = None) -> None:
         self._path = path
         self._handle = handle
+        self._opened = opened
+        """The folder LevelDB has open, when it is not `path` itself."""
         self._failed = ""
         """Why a write failed, once one has."""
         self._frozen: WeakSet[FrozenDatabase] = WeakSet()
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = True) -> Self:
-        """Open the database in the folder `path`, creating it unless `create` is false.
+    def open(cls, path: Path, *, create: bool = False) -> Self:
+        """Open the database in the folder `path`; with `create`, begin one if there is none.
 
         A database of an older schema is migrated first. Raises `DatabaseLockedError` when another
         process has it open, `DatabaseMissingError`, `DatabaseDamagedError`, and `SchemaError` when
         a newer node, or something else, wrote it.
         """
-        if not create and not (path / "CURRENT").exists():
-            raise DatabaseMissingError(f"database {path}: does not exist")
+        if create and contents(path) is Contents.VOID:
+            cls._begin(path)
+        check_there(path)
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = plyvel.DB(
-                str(path),
-                create_if_missing=create,
-                paranoid_checks=True,
-                lru_cache_size=CACHE_BYTES,
-                write_buffer_size=WRITE_BUFFER_BYTES,
-                bloom_filter_bits=BLOOM_FILTER_BITS,
-            )
+            handle = _leveldb(path)
         except (plyvel.Error, OSError) as error:
             raise _open_error(path, error) from error
-        database = cls(path, handle)
+        note_open(path)
+        return cls(path, handle)._checked()
+
+    @classmethod
+    @contextmanager
+    def look(cls, path: Path) -> Iterator[Self]:
+        """Open the database to read it; no file in `path` changes, and none is made there.
+
+        Changes go to a copy that is thrown away. Raises the errors of `open`.
+        """
+        with view_of(path) as folder:
+            try:
+                handle = _leveldb(folder)
+            except (plyvel.Error, OSError) as error:
+                raise explained(path, error, folder) from error
+            with cls(path, handle, folder)._checked() as database:
+                yield database
+
+    @classmethod
+    def _begin(cls, path: Path) -> None:
+        """Make an empty database at `path`: whole, or after a crash not at all."""
+        aside = path.with_name(path.name + ".begun")
         try:
-            database._check_schema()
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            clear_void(path)
+            aside.mkdir(mode=0o700, exist_ok=True)
+            cls(aside, _leveldb(aside, create=True))._checked().close()
+            aside.rename(path)
+            parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+        except (plyvel.Error, OSError) as error:
+            raise _open_error(path, error) from error
+
+    def _checked(self) -> Self:
+        """Return this database, migrated, or close it with the error that it is not ours."""
+        try:
+            self._check_schema()
         except BaseException:
-            database.close()
+            self.close()
             raise
-        return database
+        return self
 
     @staticmethod
     def repair(path: Path) -> None:
@@ -103,7 +153,7 @@ class Database:
         must be verified afterwards. Raises `DatabaseMissingError`, `DatabaseLockedError`, and
         `DatabaseDamagedError` when nothing could be saved.
         """
-        if not path.is_dir():
+        if contents(path) is Contents.VOID:
             raise DatabaseMissingError(f"database {path}: does not exist")
         try:
             plyvel.repair_db(
@@ -136,6 +186,7 @@ class Database:
         for frozen in list(self._frozen):
             frozen.close()
         self._handle.close()
+        note_closed(self._opened or self._path)
 
     def get(self, column: Column, key: bytes, *, batch: WriteBatch | None = None) -> bytes | None:
         """Return the value of `key`, or None. An open `batch` is looked through first."""
@@ -160,7 +211,7 @@ class Database:
         Keys below `start` are left out. The iterator sees the database (and the open `batch`) as
         they are at this call.
         """
-        rows = self._call(lambda: self._handle.iterator(**_bounds(column, prefix, start)))
+        rows = self._call(lambda: self._handle.iterator(**bounds_of(column, prefix, start)))
         stored = self._rows(rows)
         if batch is None or not batch.is_open:
             return stored
@@ -205,7 +256,7 @@ class Database:
         self._call(lambda: self._handle.compact_range(start=b"\x00", stop=b"\xff"))
 
     def _check_schema(self) -> None:
-        found = self.get(Column.META, SCHEMA_KEY)
+        found = self.get(Column.META, Meta.SCHEMA)
         if found is not None:
             migrate(self, found, str(self._path))
             return
@@ -215,13 +266,13 @@ class Database:
                 f"write it; choose another folder"
             )
         first = WriteBatch()
-        first.put(Column.META, SCHEMA_KEY, str(SCHEMA_VERSION).encode())
+        first.put(Column.META, Meta.SCHEMA, str(SCHEMA_VERSION).encode())
         self.write(first)
 
     def _call(self, operation: Callable[[], T]) -> T:
         if self._handle.closed:
             raise DatabaseClosedError(f"database {self._path}: is closed")
-        return _translated(self._path, operation)
+        return translated(self._path, operation, self._opened)
 
     def _rows(self, rows: Iterator[Pair]) -> Iterator[Pair]:
         while True:
@@ -231,95 +282,19 @@ class Database:
             yield pair[0][1:], pair[1]
 
 
-class FrozenDatabase:
-    """A database as it was at one moment. Made by `Database.freeze`; close it soon.
-
-    While it is open LevelDB keeps every old value that it shows. All of it may be used in any
-    thread, one thread at a time for each iterator.
-    """
-
-    def __init__(self, path: Path, snapshot: Any) -> None:  # noqa: ANN401 - plyvel has no types
-        self._path = path
-        self._snapshot = snapshot
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the old values go; a second call does nothing."""
-        with self._lock:
-            self._closed = True
-            self._snapshot.close()
-
-    def get(self, column: Column, key: bytes) -> bytes | None:
-        """Return the value that `key` had, or None."""
-        full = column + key
-        value: bytes | None = self._call(lambda: self._snapshot.get(full, verify_checksums=True))
-        return value
-
-    def iterate(self, column: Column, prefix: bytes = b"") -> Iterator[Pair]:
-        """Yield the pairs whose key begins with `prefix`, in key order, keys without the column."""
-        bounds = _bounds(column, prefix, b"")
-        rows = self._call(lambda: self._snapshot.iterator(fill_cache=False, **bounds))
-        while True:
-            pair = self._call(lambda: next(rows, None))
-            if pair is None:
-                return
-            yield pair[0][1:], pair[1]
-
-    def _call(self, operation: Callable[[], T]) -> T:
-        with self._lock:
-            if self._closed:
-                raise DatabaseClosedError(f"database {self._path}: this frozen version is closed")
-            return _translated(self._path, operation)
-
-
-def _bounds(column: Column, prefix: bytes, start: bytes) -> dict[str, Any]:
-    """Return plyvel's arguments for the keys under `prefix` that are not below `start`."""
-    full = column + prefix
-    trimmed = full.rstrip(b"\xff")  # a column's byte is never 0xff, so something is left
-    return {
-        "start": max(full, column + start),
-        "stop": trimmed[:-1] + bytes([trimmed[-1] + 1]),
-        "verify_checksums": True,
-    }
-
-
-def _translated(path: Path, operation: Callable[[], T]) -> T:
-    try:
-        return operation()
-    except plyvel.CorruptionError as error:
-        raise DatabaseDamagedError(f"database {path}: {_words(error)}") from error
-    except plyvel.Error as error:
-        raise DatabaseError(f"database {path}: {_words(error)}") from error
+def _leveldb(path: Path, *, create: bool = False) -> plyvel.DB:
+    return plyvel.DB(
+        str(path),
+        create_if_missing=create,
+        paranoid_checks=True,
+        lru_cache_size=CACHE_BYTES,
+        write_buffer_size=WRITE_BUFFER_BYTES,
+        bloom_filter_bits=BLOOM_FILTER_BITS,
+    )
 
 
 def _open_error(path: Path, error: Exception) -> DatabaseError:
-    words = _words(error)
-    if words.startswith("IO error: lock "):
-        return DatabaseLockedError(
-            f"database {path}: open in another process ({words}); stop the other node, or give "
-            f"this one its own data folder; do not delete the LOCK file"
-        )
-    if isinstance(error, plyvel.CorruptionError):
-        return DatabaseDamagedError(
-            f"database {path}: {words}; keep the journal, and run `validator-node db repair`, or "
-            f"move this folder away and sync again"
-        )
-    return DatabaseError(f"database {path}: {words}")
-
-
-def _words(error: Exception) -> str:
-    """Return LevelDB's message as text; plyvel hands it over as bytes."""
-    first = error.args[0] if error.args else ""
-    return first.decode(errors="replace") if isinstance(first, bytes) else str(error)
+    found = explained(path, error)
+    if isinstance(found, DatabaseLockedError):
+        return locked(path, said(error), holder(path))
+    return found

@@ -38,6 +38,24 @@ class DatabaseDamagedError(DatabaseError):
     reason = "database_damaged"
 
 
+class DatabaseDiskFullError(DatabaseError):
+    """The disk has no room for what is to be written."""
+
+    reason = "database_disk_full"
+
+
+class DatabaseForbiddenError(DatabaseError):
+    """This process may not read or write the database's files."""
+
+    reason = "database_forbidden"
+
+
+class DatabaseTooManyFilesError(DatabaseError):
+    """The process has as many files open as it may."""
+
+    reason = "database_too_many_files"
+
+
 class DatabaseClosedError(DatabaseError):
     """The database was used after `close`."""
 

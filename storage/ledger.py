@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from protocol.codec import U64, Digest, Record, decode, encode
 from protocol.errors import DecodeError
-from storage.database import Column, Database, OpenBatch, WriteBatch
+from storage.database import Column, Database, Meta, OpenBatch, WriteBatch
 from storage.errors import LedgerError
 
 MAX_ENTRY_BYTES = 16 * 1024 * 1024
@@ -31,8 +31,6 @@ MAX_ENTRY_BYTES = 16 * 1024 * 1024
 
 R = TypeVar("R", bound=Record)
 
-_TIP_KEY = b"ledger-tip"
-_FIRST_KEY = b"ledger-first"
 _SEQ_BYTES = 8
 _DIGEST_BYTES = 32
 
@@ -62,7 +60,7 @@ class Ledger:
 
     def tip(self) -> tuple[int, bytes] | None:
         """Return (seq, digest) of the last decided batch or of the anchor; None before both."""
-        raw = self._read(Column.META, _TIP_KEY)
+        raw = self._read(Column.META, Meta.TIP)
         if raw is None:
             return None
         tip = _decode(LedgerTip, raw, "tip")
@@ -74,7 +72,7 @@ class Ledger:
         `get` returns None for a slot below it that was decided long ago, as it does for one above
         the tip that is not decided yet: this tells the two apart.
         """
-        raw = self._read(Column.META, _FIRST_KEY)
+        raw = self._read(Column.META, Meta.FIRST)
         return 1 if raw is None else int.from_bytes(raw)
 
     def raise_first(self, write_batch: WriteBatch, seq: int) -> None:
@@ -87,7 +85,7 @@ class Ledger:
             raise LedgerError(f"ledger: cannot drop everything below {seq}, the tip is {tip}")
         if seq > self.first():
             self._batch.join(write_batch)
-            write_batch.put(Column.META, _FIRST_KEY, _seq_key(seq))
+            write_batch.put(Column.META, Meta.FIRST, _seq_key(seq))
 
     def anchor(self, write_batch: WriteBatch, seq: int, digest: bytes) -> None:
         """Let the ledger go on from `seq`, whose batch it does not hold (rule 3).
@@ -101,7 +99,7 @@ class Ledger:
         if tip is not None and seq <= tip[0]:
             raise LedgerError(f"ledger: anchor at {seq} is not above the tip {tip[0]}")
         self._batch.join(write_batch)
-        write_batch.put(Column.META, _FIRST_KEY, _seq_key(seq + 1))
+        write_batch.put(Column.META, Meta.FIRST, _seq_key(seq + 1))
         self._set_tip(write_batch, seq, digest)
 
     def put(
@@ -168,7 +166,7 @@ class Ledger:
             )
 
     def _set_tip(self, write_batch: WriteBatch, seq: int, digest: bytes) -> None:
-        write_batch.put(Column.META, _TIP_KEY, encode(LedgerTip(seq=seq, digest=digest)))
+        write_batch.put(Column.META, Meta.TIP, encode(LedgerTip(seq=seq, digest=digest)))
 
     def _read(self, column: Column, key: bytes) -> bytes | None:
         return self._database.get(column, key, batch=self._batch.current())

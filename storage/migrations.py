@@ -19,15 +19,13 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from storage.columns import Column
+from storage.columns import Column, Meta
 from storage.errors import SchemaError
 from storage.write_batch import Pair, WriteBatch
 
 SCHEMA_VERSION = 2
 """Raised with every change of what is stored under which key."""
 
-SCHEMA_KEY = b"schema"
-_CURSOR_KEY = b"migration"
 _ROWS_A_BATCH = 1024
 
 log = structlog.get_logger(__name__)
@@ -67,19 +65,19 @@ def migrate(database: Migrated, found: bytes, path: str) -> None:
 def _migrate_once(database: Migrated, version: int, moving: bool) -> None:
     cursor: bytes | None = b""
     if moving:
-        cursor = database.get(Column.META, _CURSOR_KEY) or b""
+        cursor = database.get(Column.META, Meta.MIGRATION) or b""
     else:
         batch = WriteBatch()
-        batch.put(Column.META, SCHEMA_KEY, f"{version}>{version + 1}".encode())
+        batch.put(Column.META, Meta.SCHEMA, f"{version}>{version + 1}".encode())
         database.write(batch)
     while cursor is not None:
         batch = WriteBatch()
         cursor = MIGRATIONS[version](database, cursor, batch)
         if cursor is None:
-            batch.put(Column.META, SCHEMA_KEY, str(version + 1).encode())
-            batch.delete(Column.META, _CURSOR_KEY)
+            batch.put(Column.META, Meta.SCHEMA, str(version + 1).encode())
+            batch.delete(Column.META, Meta.MIGRATION)
         else:
-            batch.put(Column.META, _CURSOR_KEY, cursor)
+            batch.put(Column.META, Meta.MIGRATION, cursor)
         database.write(batch)
 
 
@@ -102,7 +100,7 @@ def _parse(found: bytes, path: str) -> tuple[int, bool]:
 def _add_ages(database: Migrated, cursor: bytes, batch: WriteBatch) -> bytes | None:
     """Index every proof by the slot it was taken at, every body as if it had come at the tip."""
     if not cursor:
-        batch.put(Column.META, b"ledger-first", _first_slot(database))
+        batch.put(Column.META, Meta.FIRST, _first_slot(database))
         return b"p"
     kind, last = cursor[:1], cursor[1:]
     column = {b"p": Column.PROOFS, b"b": Column.BLOBS}[kind]
@@ -123,7 +121,7 @@ def _first_slot(database: Migrated) -> bytes:
 
 
 def _tip(database: Migrated) -> int:
-    raw = database.get(Column.META, b"ledger-tip")
+    raw = database.get(Column.META, Meta.TIP)
     return 0 if raw is None else _first_field(raw)
 
 

@@ -35,7 +35,7 @@ from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
 from protocol.records.result import result_key
 from protocol.state_proof import verify_state
-from storage.database import Column
+from storage.database import Column, Meta
 from storage.errors import StorageError
 from storage.ledger import LedgerEntry
 from storage.snapshots import SnapshotFolder
@@ -43,8 +43,8 @@ from validator_node.database_tools import (
     SNAPSHOT_FOLDER,
     DatabaseToolError,
     Report,
-    open_store,
 )
+from validator_node.opening import look_at_store
 from validator_node.receipts import ProvenResult
 from validator_node.store import Store
 
@@ -74,8 +74,8 @@ class Verified:
 
 
 def verify(state_dir: Path, genesis: Genesis, report: Report) -> Verified:
-    """Check everything. Raises `DamageFoundError` for the first damage, errors of `open_store`."""
-    with open_store(state_dir, genesis) as store:
+    """Check everything; `DamageFoundError` names the first damage. And `look_at_store`'s errors."""
+    with look_at_store(state_dir, genesis) as store:
         checks = _Checks(store, report)
         return Verified(
             rows=checks.run("files", checks.files),
@@ -162,7 +162,7 @@ class _Checks:
     def checkpoints(self) -> int:
         stable = self._store.stable()
         found = [] if stable is None else [stable]
-        for _, data in self._store.database.iterate(Column.META, b"edge/"):
+        for _, data in self._store.database.iterate(Column.META, Meta.EDGE):
             found.append(decode(CheckpointCertificate, data))
         for certificate in found:
             self._checkpoint(certificate)

@@ -27,22 +27,19 @@ from pathlib import Path
 from protocol.codec import decode
 from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
-from storage.database import Column, Database, WriteBatch
+from storage.database import Column, Database, Meta, WriteBatch
 from storage.errors import StorageError
 from storage.ledger import Ledger
-from storage.migrations import SCHEMA_KEY
 from storage.retention import Aged
 from storage.snapshots import SnapshotChunk, SnapshotFolder, SnapshotManifest, install
 from validator_node.database_check import DamageFoundError, check_slot
 from validator_node.database_tools import (
-    DATABASE_FOLDER,
-    NETWORK_KEY,
     SNAPSHOT_FOLDER,
     DatabaseToolError,
     Report,
     free_name,
-    open_store,
 )
+from validator_node.opening import DATABASE_FOLDER, open_store
 from validator_node.receipts import ProvenResult
 from validator_node.store import Store
 
@@ -50,11 +47,9 @@ _BUILDING = f"{DATABASE_FOLDER}.rollback"
 _SLOTS_A_FLUSH = 32
 _BYTES_A_BATCH = 4 * 1024 * 1024
 _SLOT_BYTES = 8
-_EDGE_KEY = b"edge/"
-_STABLE_KEY = b"stable"
-_DIVERGED_KEY = b"diverged"
 _OWN_META = frozenset(
-    {SCHEMA_KEY, NETWORK_KEY, b"ledger-tip", b"ledger-first", b"migration", _STABLE_KEY}
+    name.value
+    for name in (Meta.SCHEMA, Meta.NETWORK, Meta.TIP, Meta.FIRST, Meta.MIGRATION, Meta.STABLE)
 )
 """Names that the new database has its own of."""
 _REBUILT = frozenset({Column.STATE_VALUES, Column.STATE_NODES, Column.SCRATCH, Column.META})
@@ -169,7 +164,7 @@ def _founded(
 ) -> Store:
     """Return a new database at the genesis or at the snapshot."""
     if manifest is None:
-        return Store.open(path, old.genesis)
+        return Store.open(path, old.genesis, create=True)
 
     def read_chunk(chunk: SnapshotChunk) -> bytes:
         data = snapshots.chunk(chunk.digest)
@@ -183,12 +178,12 @@ def _founded(
     certificate = old.certificate_at(manifest.seq)
     if certificate is None:
         raise AssertionError("a base is chosen among slots with a certificate")
-    database = Database.open(path)
+    database = Database.open(path, create=True)
     try:
         install(database, manifest, read_chunk)
         batch = WriteBatch()
         Ledger(database).anchor(batch, manifest.seq, certificate.header.digest)
-        batch.put(Column.META, NETWORK_KEY, old.genesis.network_id)
+        batch.put(Column.META, Meta.NETWORK, old.genesis.network_id)
         batch.put(Column.ROOTS, manifest.seq.to_bytes(_SLOT_BYTES), manifest.state_root)
         database.write(batch)
         return Store(database, old.genesis)
@@ -214,14 +209,14 @@ def _carry_over(old: Store, target: Database, base: int, seq: int, report: Repor
             copy.rows(column, keeps.get(column, lambda _key, _value: True))
     if base:
         batch = WriteBatch()
-        batch.put(Column.META, b"ledger-first", old.ledger.first().to_bytes(_SLOT_BYTES))
+        batch.put(Column.META, Meta.FIRST, old.ledger.first().to_bytes(_SLOT_BYTES))
         target.write(batch)
 
 
 def _keeps_meta(key: bytes, value: bytes, seq: int) -> bool:
-    if key.startswith(_EDGE_KEY):
+    if key.startswith(Meta.EDGE):
         return decode(CheckpointCertificate, value).checkpoint.seq <= seq
-    if key == _DIVERGED_KEY:
+    if key == Meta.DIVERGED:
         return int.from_bytes(value) <= seq
     return key not in _OWN_META
 
@@ -237,7 +232,7 @@ def _keeps_age(key: bytes, value: bytes, base: int) -> bool:
 def _copy_stable(old: Store, target: Database, seq: int) -> None:
     """Keep the newest stable checkpoint that is known and not above `seq`."""
     known = [old.stable()]
-    rows = old.database.iterate(Column.META, _EDGE_KEY)
+    rows = old.database.iterate(Column.META, Meta.EDGE)
     known += [decode(CheckpointCertificate, data) for _, data in rows]
     below = [found for found in known if found is not None and found.checkpoint.seq <= seq]
     if below:

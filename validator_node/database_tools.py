@@ -11,22 +11,19 @@ Checking everything is `database_check`, going back to an earlier slot is `datab
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.records.genesis import Genesis
-from storage.database import Column, Database
+from storage.database import Column, Database, Meta
 from storage.errors import DatabaseDamagedError, DatabaseMissingError
-from storage.migrations import SCHEMA_KEY
 from storage.snapshots import SnapshotFolder
-from validator_node.errors import GenesisMismatchError, NodeError
-from validator_node.store import Store
+from validator_node.errors import NodeError
+from validator_node.opening import DATABASE_FOLDER, look_at_store
 
-DATABASE_FOLDER = "db"
 SNAPSHOT_FOLDER = "snapshots"
-NETWORK_KEY = b"network-id"
 _REPORT_EVERY = 1000
 
 Report = Callable[[str, int, int], None]
@@ -77,31 +74,11 @@ class Inspection:
     snapshots: tuple[SnapshotInfo, ...]
 
 
-@contextmanager
-def open_store(state_dir: Path, genesis: Genesis) -> Iterator[Store]:
-    """Open the database of a stopped node, without making one.
-
-    Raises the errors of `Database.open`, `GenesisMismatchError`, and `DatabaseToolError` for a
-    database that was never filled.
-    """
-    path = state_dir / DATABASE_FOLDER
-    with Database.open(path, create=False) as database:
-        known = database.get(Column.META, NETWORK_KEY)
-        if known is None:
-            raise DatabaseToolError(
-                f"database {path}: holds no network; its node never got so far. Delete the folder, "
-                "the node makes another one"
-            )
-        if known != genesis.network_id:
-            raise GenesisMismatchError(path, known, genesis.network_id)
-        yield Store(database, genesis)
-
-
 def inspect(state_dir: Path, genesis: Genesis, report: Report) -> Inspection:
     """Return where the database stands; reads all of it to count."""
-    with open_store(state_dir, genesis) as store:
+    with look_at_store(state_dir, genesis) as store:
         stable = store.stable()
-        schema = store.database.get(Column.META, SCHEMA_KEY) or b""
+        schema = store.database.get(Column.META, Meta.SCHEMA) or b""
         return Inspection(
             path=str(store.database.path),
             schema=schema.decode(),
@@ -122,10 +99,10 @@ def inspect(state_dir: Path, genesis: Genesis, report: Report) -> Inspection:
 def compact(state_dir: Path) -> tuple[int, int]:
     """Compact the database; return its bytes on the disk before and after."""
     path = state_dir / DATABASE_FOLDER
-    with Database.open(path, create=False) as database:
+    with Database.open(path) as database:
         before = folder_bytes(path)
         database.compact()
-    Database.open(path, create=False).close()  # LevelDB deletes old files when it is opened
+    Database.open(path).close()  # LevelDB deletes old files when it is opened
     return before, folder_bytes(path)
 
 
@@ -146,7 +123,7 @@ def repair(state_dir: Path) -> Path:
         )
     kept = free_name(state_dir, f"{DATABASE_FOLDER}.before-repair")
     with suppress(DatabaseDamagedError):  # but not a lock: the node would still be running
-        Database.open(path, create=False).close()
+        Database.open(path).close()
     shutil.copytree(path, kept)
     Database.repair(path)
     return kept

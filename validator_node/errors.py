@@ -35,6 +35,21 @@ class GenesisMismatchError(NodeError):
         )
 
 
+class NeverFilledError(NodeError):
+    """A database that names no network."""
+
+    def __init__(self, path: Path, *, empty: bool) -> None:
+        super().__init__(
+            f"database {path}: holds no network; its node never got so far. Delete the folder, the "
+            f"node makes another one"
+            if empty
+            else f"database {path}: holds rows and does not say of which network: it is damaged; "
+            f"keep the journal, and run `validator-node db repair`"
+        )
+        self.empty = empty
+        """Whether nothing at all is in it, rather than rows of an unknown network."""
+
+
 class ReplayError(NodeError):
     """Executing a decided batch did not lead to the state that a quorum certified."""
 

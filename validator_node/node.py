@@ -38,7 +38,6 @@ from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
 from validator_node.founding import now_ms
 from validator_node.intake import Intake
-from validator_node.journal_bridge import open_journal, why_resting
 from validator_node.key_relay import KeyRelay
 from validator_node.keys import Keys
 from validator_node.links import ConsensusLinks
@@ -51,7 +50,7 @@ from validator_node.owner.queries import RegistryQueries
 from validator_node.peers import Peers
 from validator_node.queries import QueryService
 from validator_node.records.assembly import RecordParts
-from validator_node.replica import make_engine, open_store, statement_pool
+from validator_node.replica import open_replica, statement_pool
 from validator_node.speaker import Speaker
 from validator_node.submission_book import SubmissionBook
 from validator_node.sync.download import Downloader
@@ -92,10 +91,9 @@ class Node:
         self.keys = keys
         self.workers = pool
         self.network = network
-        self.store = open_store(config, genesis)
-        self.journal, self.why_observing = open_journal(config.state_dir, keys.consensus.public_key)
-        engine = make_engine(self.store, self.journal, keys.consensus)
-        self.why_observing = self.why_observing or why_resting(self.journal, engine.core.voters)
+        self.store, self.journal, engine, self.why_observing = open_replica(
+            config, genesis, keys.consensus
+        )
         voters = engine.core.voters
         self.me = engine.core.me
         self.checker = Checker(voters, genesis.network_id)

@@ -19,24 +19,23 @@ from protocol.records.genesis import Genesis
 from registry import keys as state_keys
 from registry.access import read
 from validator_node.config import NodeConfig
-from validator_node.errors import ReplayError
-from validator_node.journal_bridge import AnyJournal, ObserverJournal
+from validator_node.journal_bridge import AnyJournal, ObserverJournal, why_resting
+from validator_node.opening import open_own_journal, open_own_store
 from validator_node.statements import StatementPool
 from validator_node.store import Store
 
 
-def open_store(config: NodeConfig, genesis: Genesis) -> Store:
-    """Open a node's database. Raises `ReplayError` if its state is known to be wrong."""
-    store = Store.open(config.state_dir / "db", genesis, config.retention)
-    if store.diverged_at is not None:
-        seq = store.diverged_at
-        store.close()
-        raise ReplayError(
-            f"{config.state_dir}: the state differed from a quorum's at slot {seq}; this node must "
-            "not vote with it. Keep a copy of `db` for analysis, remove it, and start the node "
-            "with the same journal: it takes the state from its peers"
-        )
-    return store
+def open_replica(
+    config: NodeConfig, genesis: Genesis, key: ConsensusKey
+) -> tuple[Store, AnyJournal, Engine, str]:
+    """Open the node's store and journal and make its engine; the text says why it observes.
+
+    Raises the errors of `open_own_store` and `open_own_journal`.
+    """
+    store = open_own_store(config, genesis, key.public_key)
+    journal, why_observing = open_own_journal(config, genesis, key.public_key)
+    engine = make_engine(store, journal, key)
+    return store, journal, engine, why_observing or why_resting(journal, engine.core.voters)
 
 
 def make_engine(store: Store, journal: AnyJournal, key: ConsensusKey) -> Engine:

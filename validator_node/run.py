@@ -28,6 +28,7 @@ from validator_node.metrics import MetricsServer
 from validator_node.modules import Modules
 from validator_node.network.network import NetworkConfig, open_network
 from validator_node.node import Node
+from validator_node.opening import check_state_folder
 from validator_node.records.assembly import RecordParts
 from validator_node.stopping import stop_signals
 from validator_node.sync.download import install_prepared
@@ -46,6 +47,7 @@ async def run_node(config: NodeConfig) -> None:
         )
     parse_trusted(config.trusted_checkpoint)
     keys = load_keystore(config.keystore, passphrase(config.passphrase_file))
+    check_state_folder(config, genesis, keys.consensus.public_key)
     config.state_dir.mkdir(parents=True, exist_ok=True)
     if config.chain_endpoints and not config.chain_genesis_hash:
         log.warning("chain_genesis_hash is not set: the first endpoint that answers decides")

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -27,22 +27,15 @@ from registry.access import current_epoch, read
 from registry.catalog import write_genesis
 from registry.epochs import edge_at
 from storage.blobs import BlobStore
-from storage.database import Column, Database, FrozenDatabase, WriteBatch
+from storage.database import Column, Database, FrozenDatabase, Meta, WriteBatch
 from storage.errors import LedgerError
 from storage.ledger import Ledger
 from storage.retention import Aged, Retention, RetentionPolicy, Standing, floors
 from storage.state import StateTree
 from validator_node.epoch_sets import voters_of
-from validator_node.errors import GenesisMismatchError
+from validator_node.errors import GenesisMismatchError, NeverFilledError
 from validator_node.execution import Outcome, execute
 from validator_node.receipts import Receipts
-
-_NETWORK_KEY = b"network-id"
-_STABLE_KEY = b"stable"
-EVIDENCE_KEY = b"evidence/"
-_DIVERGED_KEY = b"diverged"
-_ANCHOR_KEY = b"anchor"
-_EDGE_KEY = b"edge/"
 
 
 class Store:
@@ -73,23 +66,25 @@ class Store:
         path: Path,
         genesis: Genesis,
         policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - frozen
+        *,
+        create: bool = False,
     ) -> Self:
-        """Open the database at `path`, filled with the genesis if it is new.
+        """Open the database at `path`; with `create`, fill one that holds nothing with the genesis.
 
-        Raises `GenesisMismatchError` for another network's, and the errors of `Database.open`.
+        Raises `GenesisMismatchError` for another network's, `NeverFilledError`, and the errors of
+        `Database.open`.
         """
-        database = Database.open(path)
+        database = Database.open(path, create=create)
         try:
-            known = database.get(Column.META, _NETWORK_KEY)
+            fill = create and is_unfilled(database)
+            if not fill:
+                check_network(database, genesis)
             store = cls(database, genesis, policy)
-            if known is None:
+            if fill:
                 store._write_genesis()
         except BaseException:
             database.close()
             raise
-        if known is not None and known != genesis.network_id:
-            database.close()
-            raise GenesisMismatchError(path, known, genesis.network_id)
         return store
 
     def _write_genesis(self) -> None:
@@ -98,8 +93,8 @@ class Store:
             write_genesis(view, self.genesis)
             root = self.tree.commit(view, batch)
         self.ledger.anchor(batch, 0, self.genesis.network_id)
-        batch.put(Column.META, _NETWORK_KEY, self.genesis.network_id)
-        batch.put(Column.ROOTS, _seq_key(0), root)
+        batch.put(Column.META, Meta.NETWORK, self.genesis.network_id)
+        batch.put(Column.ROOTS, seq_key(0), root)
         self.database.write(batch)
 
     def close(self) -> None:
@@ -145,7 +140,7 @@ class Store:
         entry = self.ledger.get(seq)
         if entry is not None:
             return decode(Certificate, entry.certificate)
-        data = self.database.get(Column.META, _ANCHOR_KEY)
+        data = self.database.get(Column.META, Meta.ANCHOR)
         anchor = None if data is None else decode(Certificate, data)
         return anchor if anchor is not None and anchor.header.seq == seq else None
 
@@ -164,7 +159,7 @@ class Store:
 
     def root_after(self, seq: int) -> bytes | None:
         """Return the state root after slot `seq` (genesis for 0 and below), or None."""
-        key = _seq_key(max(seq, 0))
+        key = seq_key(max(seq, 0))
         return self.database.get(Column.ROOTS, key, batch=self.open_batch)
 
     def apply(self, batch: Batch, certificate: Certificate) -> Outcome:
@@ -182,7 +177,7 @@ class Store:
         if outcome.weights:
             self.voters = self.voters_of(self.epoch)
         self.ledger.put(pending, header.seq, header.digest, encode(batch), encode(certificate))
-        pending.put(Column.ROOTS, _seq_key(header.seq), root)
+        pending.put(Column.ROOTS, seq_key(header.seq), root)
         for result in outcome.results:
             self._receipts.prove(result.submission_id, header.seq)
         return outcome
@@ -191,46 +186,46 @@ class Store:
         """Keep the newest stable checkpoint, and each one at an epoch's edge by its epoch."""
         data = encode(certificate)
         batch = self.open_batch
-        batch.put(Column.META, _STABLE_KEY, data)
+        batch.put(Column.META, Meta.STABLE, data)
         if certificate.checkpoint.next_set is not None:
-            batch.put(Column.META, _edge_key(certificate.checkpoint.epoch), data)
+            batch.put(Column.META, edge_key(certificate.checkpoint.epoch), data)
 
     def mark_diverged(self, seq: int) -> None:
         """Remember, durably, that this node's state is wrong at `seq`: it must not vote again."""
-        self.open_batch.put(Column.META, _DIVERGED_KEY, _seq_key(seq))
+        self.open_batch.put(Column.META, Meta.DIVERGED, seq_key(seq))
         self.flush()
 
     @property
     def diverged_at(self) -> int | None:
         """The slot at which this node's state was found to differ from a quorum's, or None."""
-        data = self.database.get(Column.META, _DIVERGED_KEY)
+        data = self.database.get(Column.META, Meta.DIVERGED)
         return None if data is None else int.from_bytes(data, "big")
 
     def put_evidence(self, evidence: Evidence) -> None:
         """Keep a proof that a validator contradicted itself."""
-        self.open_batch.put(Column.META, EVIDENCE_KEY + digest_of(evidence), encode(evidence))
+        self.open_batch.put(Column.META, Meta.EVIDENCE + digest_of(evidence), encode(evidence))
 
     def evidence(self) -> list[Evidence]:
         """Return every kept proof."""
-        rows = self.database.iterate(Column.META, EVIDENCE_KEY, batch=self.open_batch)
+        rows = self.database.iterate(Column.META, Meta.EVIDENCE, batch=self.open_batch)
         return [decode(Evidence, data) for _, data in rows]
 
     def evidence_of(self, digest: bytes) -> Evidence | None:
         """Return a kept proof by its digest, or None."""
-        data = self.database.get(Column.META, EVIDENCE_KEY + digest, batch=self.open_batch)
+        data = self.database.get(Column.META, Meta.EVIDENCE + digest, batch=self.open_batch)
         return None if data is None else decode(Evidence, data)
 
     def stable(self) -> CheckpointCertificate | None:
         """Return the newest stable checkpoint, or None before the first."""
-        return self._checkpoint(_STABLE_KEY)
+        return self._checkpoint(Meta.STABLE)
 
     def edge_checkpoint(self, epoch: int) -> CheckpointCertificate | None:
         """Return the stable checkpoint at the edge of a former epoch."""
-        return self._checkpoint(_edge_key(epoch))
+        return self._checkpoint(edge_key(epoch))
 
     def edge_checkpoints(self) -> list[CheckpointCertificate]:
         """Return the stable checkpoints at the edges of all former epochs that are held."""
-        rows = self.database.iterate(Column.META, _EDGE_KEY, batch=self.open_batch)
+        rows = self.database.iterate(Column.META, Meta.EDGE, batch=self.open_batch)
         return [decode(CheckpointCertificate, data) for _, data in rows]
 
     def _checkpoint(self, key: bytes) -> CheckpointCertificate | None:
@@ -310,34 +305,26 @@ class Store:
         return self._receipts.find(submission_id)
 
 
-def write_anchor(
-    database: Database,
-    genesis: Genesis,
-    certificate: CheckpointCertificate,
-    decided: Certificate,
-    handovers: Iterable[CheckpointCertificate],
-) -> None:
-    """Make a database, into which the state of a snapshot was put, the store at its checkpoint.
-
-    The certificates are believed: whoever calls this has proven them.
-    """
-    checkpoint = certificate.checkpoint
-    batch = WriteBatch()
-    Ledger(database).anchor(batch, checkpoint.seq, checkpoint.chain_hash)
-    batch.put(Column.META, _NETWORK_KEY, genesis.network_id)
-    batch.put(Column.META, _STABLE_KEY, encode(certificate))
-    batch.put(Column.META, _ANCHOR_KEY, encode(decided))
-    batch.put(Column.ROOTS, _seq_key(checkpoint.seq), checkpoint.state_root)
-    for handover in handovers:
-        batch.put(Column.META, _edge_key(handover.checkpoint.epoch), encode(handover))
-    if checkpoint.next_set is not None:
-        batch.put(Column.META, _edge_key(checkpoint.epoch), encode(certificate))
-    database.write(batch)
+def check_network(database: Database, genesis: Genesis) -> None:
+    """Raise `GenesisMismatchError` or `NeverFilledError` unless the database is this network's."""
+    known = database.get(Column.META, Meta.NETWORK)
+    if known is None:
+        raise NeverFilledError(database.path, empty=is_unfilled(database))
+    if known != genesis.network_id:
+        raise GenesisMismatchError(database.path, known, genesis.network_id)
 
 
-def _edge_key(epoch: int) -> bytes:
-    return _EDGE_KEY + epoch.to_bytes(8, "big")
+def is_unfilled(database: Database) -> bool:
+    """Return whether nothing but the schema version was ever written."""
+    rows = (key for column in Column for key, _ in database.iterate(column))
+    return all(key == Meta.SCHEMA for key in islice(rows, 2))
 
 
-def _seq_key(seq: int) -> bytes:
+def edge_key(epoch: int) -> bytes:
+    """Return the name of the stable checkpoint at an epoch's edge."""
+    return Meta.EDGE + epoch.to_bytes(8, "big")
+
+
+def seq_key(seq: int) -> bytes:
+    """Return the key of a slot's state root."""
     return seq.to_bytes(8, "big")

@@ -56,16 +56,25 @@ class SubmissionBook:
 
     @classmethod
     def open(
-        cls, folder: Path, *, network_id: bytes, hotkey: bytes, in_thread: bool = True
+        cls,
+        folder: Path,
+        *,
+        network_id: bytes,
+        hotkey: bytes,
+        in_thread: bool = True,
+        create: bool = True,
     ) -> SubmissionBook:
-        """Return the book in `folder`, which is made if need be.
+        """Return the book in `folder`, made if need be; without `create` nothing is, to look only.
 
         Raises `SubmissionBookError` for what cannot be read.
         """
         book = cls(folder, sha256(OWNER_DOMAIN, network_id, hotkey), in_thread=in_thread)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(folder.parent)
+            if create:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync_folder(folder.parent)
+            elif not folder.exists():
+                return book
             for path in sorted(folder.iterdir()):
                 if _NAME.fullmatch(path.name):
                     record = book._read(path)

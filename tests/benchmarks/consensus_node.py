@@ -93,7 +93,7 @@ class BenchmarkNode:
         self.world = world
         folder = Path(spec.folder)
         key = world.keys[spec.index]
-        self.store = Store.open(folder / "db", world.genesis)
+        self.store = Store.open(folder / "db", world.genesis, create=True)
         self.journal = SigningJournal(
             folder / "journal", folder / "marker", key.public_key, create=True
         )

@@ -22,7 +22,9 @@ def intake(site: Site) -> Target:
     from validator_node.store import Store
 
     world = World()
-    store = site.stack.enter_context(_closing(Store.open(site.folder / "db", world.genesis)))
+    store = site.stack.enter_context(
+        _closing(Store.open(site.folder / "db", world.genesis, create=True))
+    )
     place = IntakeSite(world, store, rate=MANY, max_pending=1_000)
     place.clock = time.monotonic
     posted = [world.posted(b"body %d" % n, miner=n % 4) for n in range(6)]
@@ -51,7 +53,9 @@ def owner_changes(site: Site) -> Target:
     from validator_node.store import Store
 
     world = World()
-    store = site.stack.enter_context(_closing(Store.open(site.folder / "db", world.genesis)))
+    store = site.stack.enter_context(
+        _closing(Store.open(site.folder / "db", world.genesis, create=True))
+    )
     pool = RegistryPool(store)
 
     def run(data: bytes) -> None:
@@ -190,7 +194,9 @@ def queries(site: Site) -> Target:
     from validator_node.store import Store
 
     world = World()
-    store = site.stack.enter_context(_closing(Store.open(site.folder / "db", world.genesis)))
+    store = site.stack.enter_context(
+        _closing(Store.open(site.folder / "db", world.genesis, create=True))
+    )
     service = QueryService(store, IntakeSite(world, store).intake)
     return Target(service.reply, (), (bytes(32), bytes(range(32)), b""))
 

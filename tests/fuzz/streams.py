@@ -149,7 +149,9 @@ def _victim(site: Site) -> Victim:
     from validator_node.store import Store
 
     world = World()
-    store = site.stack.enter_context(closing(Store.open(site.folder / "db", world.genesis)))
+    store = site.stack.enter_context(
+        closing(Store.open(site.folder / "db", world.genesis, create=True))
+    )
     for _ in range(3):
         world.decide(store)
     place = IntakeSite(world, store, rate=1e9)
@@ -183,7 +185,7 @@ def _dht(site: Site, world: Any) -> Any:
     from validator_node.network.dht_records import DhtConfig
     from validator_node.records.limits import RECORD_LIMITS
 
-    database = site.stack.enter_context(Database.open(site.folder / "records"))
+    database = site.stack.enter_context(Database.open(site.folder / "records", create=True))
     kept = RecordStore(database, RECORD_LIMITS, lambda: time.time_ns() // 1_000_000)
     return DhtConfig(judge=Records(world).book(), kept=kept)
 

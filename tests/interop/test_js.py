@@ -194,7 +194,7 @@ async def test_a_javascript_miner_is_served_and_reads_the_records(
 async def test_records_are_found_whoever_holds_them(client: Path, tmp_path: Path) -> None:
     """It knows one node, which holds nothing; another derives a record, and others were put."""
     records = Records(World(window=2, dispute_after=5))
-    with closing(Store.open(tmp_path / "store", records.world.genesis)) as store:
+    with closing(Store.open(tmp_path / "store", records.world.genesis, create=True)) as store:
         result_key, receipt = records.result(store)
     blob_key, blob = records.blob(b"not MessagePack \xff" * 4_000)
     newest_key, newest = records.checkpoint(16)

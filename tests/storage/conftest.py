@@ -11,7 +11,7 @@ from tests.storage.journals import Place
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "database") as opened:
+    with Database.open(tmp_path / "database", create=True) as opened:
         yield opened
 
 

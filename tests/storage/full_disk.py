@@ -28,7 +28,7 @@ def attempt(database: Database, number: int) -> str:
 def main() -> None:
     """Print how many values were written, and what the first and the next failure said."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    with Database.open(Path(sys.argv[1])) as database:
+    with Database.open(Path(sys.argv[1]), create=True) as database:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
         written, first = 0, ""
         while not (first := attempt(database, written)):

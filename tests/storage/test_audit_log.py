@@ -41,7 +41,7 @@ def event(number: int, fault: str = "") -> Evaluated:
 
 
 def opened(folder: Path) -> Database:
-    return Database.open(folder / "db")
+    return Database.open(folder / "db", create=True)
 
 
 def filled(database: Database, folder: Path, count: int, bounds: AuditBounds = SMALL) -> AuditLog:
@@ -129,7 +129,7 @@ def test_a_crash_between_file_and_deletion_shows_each_entry_once(tmp_path: Path)
 def test_a_new_database_goes_on_after_the_files(tmp_path: Path) -> None:
     with opened(tmp_path) as database:
         filled(database, tmp_path, 11)
-    with Database.open(tmp_path / "other") as database:
+    with Database.open(tmp_path / "other", create=True) as database:
         log = AuditLog(database, tmp_path / "audit", SMALL)
         assert len(log) == 4
         log.append(event(4))

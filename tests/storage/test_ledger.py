@@ -50,9 +50,9 @@ def test_what_was_put_is_read(database: Database):
 
 
 def test_across_a_restart(tmp_path: Path):
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         filled(database, 3)
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         assert Ledger(database).tip() == (3, entry(3).digest)
         assert filled(database, 4, first=4).get(4) == entry(4)
 
@@ -145,7 +145,9 @@ def test_below_the_first_nothing_is_held(database: Database):
     with pytest.raises(LedgerError, match="below 11"):
         ledger.raise_first(WriteBatch(), 11)
     with pytest.raises(LedgerError, match="tip is None"):
-        Ledger(Database.open(database.path.with_name("empty"))).raise_first(WriteBatch(), 1)
+        Ledger(Database.open(database.path.with_name("empty"), create=True)).raise_first(
+            WriteBatch(), 1
+        )
 
 
 def test_unreadable_entries_are_reported(database: Database):

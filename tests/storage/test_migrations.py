@@ -67,7 +67,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def check(path: Path) -> None:
-    with Database.open(path, create=False) as database:
+    with Database.open(path) as database:
         assert database.get(Column.META, b"schema") == str(SCHEMA_VERSION).encode()
         assert database.get(Column.META, b"migration") is None
         assert database.get(Column.META, b"network-id") == bytes(32)
@@ -91,7 +91,7 @@ def test_a_version_1_database_is_migrated(path: Path):
 
 
 def test_what_was_migrated_is_dropped_by_age(path: Path):
-    with Database.open(path) as database:
+    with Database.open(path, create=True) as database:
         retention, batch = Retention(database, Ledger(database)), WriteBatch()
         assert retention.step(batch, Floors(proofs=5, bodies=TIP)) == 9
         database.write(batch)
@@ -147,13 +147,13 @@ def test_an_older_node_refuses_a_half_migrated_database(path: Path):
 @pytest.mark.parametrize("first", [1, 5, TIP])
 def test_the_first_slot_held_is_found(tmp_path: Path, first: int):
     write_version_1(tmp_path / "db", first=first)
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         assert Ledger(database).first() == first
 
 
 def test_an_empty_ledger_holds_what_comes_next(tmp_path: Path):
     write_version_1(tmp_path / "db", first=1, tip=0)
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         assert Ledger(database).first() == 1
 
 
@@ -164,7 +164,7 @@ def test_a_newer_database_is_refused_untouched(path: Path, found: bytes):
     raw.close()
     before = rows(path)
     with pytest.raises(SchemaError, match="a newer node wrote it"):
-        Database.open(path)
+        Database.open(path, create=True)
     assert rows(path) == before
 
 
@@ -174,7 +174,7 @@ def test_an_unreadable_version_is_refused(path: Path, found: bytes):
     raw.put(b"Mschema", found)
     raw.close()
     with pytest.raises(SchemaError, match="unreadable schema version"):
-        Database.open(path)
+        Database.open(path, create=True)
 
 
 @pytest.mark.parametrize("proof", [b"\x90", b"\xc0", b"\x91\xa1x"])
@@ -183,7 +183,7 @@ def test_a_record_of_another_form_stops_the_migration(path: Path, proof: bytes):
     raw.put(b"P" + bytes(32), proof)
     raw.close()
     with pytest.raises(SchemaError, match="slot number"):
-        Database.open(path)
+        Database.open(path, create=True)
 
 
 def test_there_is_a_way_from_every_version():

@@ -70,20 +70,20 @@ def test_a_sweep_removes_a_bounded_number(
 
 
 def test_records_survive_a_restart_but_not_their_expiry(tmp_path: Path, clock: Clock) -> None:
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         store = RecordStore(database, LIMITS, clock)
         store.put("/blob/a", b"one", own=True)
         clock.ms += HOUR_MS
         store.put("/blob/b", b"two")
     clock.ms += 23 * HOUR_MS
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         store = RecordStore(database, LIMITS, clock)
         assert (store.get("/blob/a"), store.get("/blob/b")) == (None, b"two")
         assert store.counts["expired"] == 1
 
 
 def test_a_clock_set_back_makes_no_record_immortal(tmp_path: Path, clock: Clock) -> None:
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         RecordStore(database, LIMITS, clock).put("/blob/a", b"one")
         clock.ms -= 500_000
         store = RecordStore(database, LIMITS, clock)
@@ -171,7 +171,7 @@ def test_whatever_is_put_the_bounds_hold(
     tmp_path: Path, steps: list[tuple[int, int, bool, int]]
 ) -> None:
     clock = Clock()
-    with Database.open(tmp_path / f"db{random.getrandbits(64)}") as database:
+    with Database.open(tmp_path / f"db{random.getrandbits(64)}", create=True) as database:
         store = RecordStore(database, LIMITS, clock)
         for name, size, own, later in steps:
             store.put(f"/blob/{name}", bytes(size), own=own)

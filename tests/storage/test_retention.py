@@ -172,7 +172,7 @@ def test_exactly_what_lies_below_the_floor_goes(
     floor: int,
     step_keys: int,
 ):
-    with Database.open(tmp_path_factory.mktemp("db")) as database:
+    with Database.open(tmp_path_factory.mktemp("db"), create=True) as database:
         place = Place(database)
         place.retention = Retention(database, place.ledger, step_keys=step_keys)
         model: dict[tuple[Aged, bytes], int] = {}
@@ -234,7 +234,7 @@ def test_nothing_is_dropped_where_everything_is_kept():
 
 
 def test_the_default_on_a_young_network(tmp_path: Path):
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         place = Place(database, tip=10)
         found = floors(RetentionPolicy(), standing(height=10, stable_seq=8, epoch=1), edge_of)
         assert place.step(found) == 0

@@ -55,7 +55,10 @@ def test_the_state_is_the_one_that_changes_make(
     tmp_path_factory: pytest.TempPathFactory, content: dict[bytes, bytes]
 ):
     folder = tmp_path_factory.mktemp("state")
-    with Database.open(folder / "made") as made, Database.open(folder / "installed") as installed:
+    with (
+        Database.open(folder / "made", create=True) as made,
+        Database.open(folder / "installed", create=True) as installed,
+    ):
         tree, batch = StateTree(made), WriteBatch()
         view = tree.view()
         for key, value in content.items():
@@ -72,7 +75,7 @@ def test_many_batches_of_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(snapshot_install, "_NODES_A_BATCH", 7)
     rows = [(b"%d" % number, b"value") for number in range(500)]
     offered = Offered([sorted(rows)])
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         install(database, offered.manifest, offered.read)
         tree = StateTree(database)
         assert tree.root() == offered.manifest.state_root

@@ -188,7 +188,7 @@ def test_a_frozen_state_travels_while_the_node_goes_on(tmp_path: Path, database:
         assert data is not None
         return data
 
-    with Database.open(tmp_path / "installed") as target:
+    with Database.open(tmp_path / "installed", create=True) as target:
         install(target, manifest, read_chunk)
         assert StateTree(target).root() == root == StateTree(target).recompute()
         assert StateTree(target).get(b"key/000000") == b"before" + b"v" * 500

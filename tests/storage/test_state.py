@@ -64,7 +64,7 @@ def test_the_tree_equals_the_model(tmp_path_factory: pytest.TempPathFactory, ste
     path = tmp_path_factory.mktemp("state") / "db"
     model: dict[bytes, bytes] = {}
     on_disk: dict[bytes, bytes] = {}
-    with Database.open(path) as database:
+    with Database.open(path, create=True) as database:
         tree, batch = StateTree(database), WriteBatch()
         for changes, end in steps:
             view = tree.view()
@@ -85,7 +85,7 @@ def test_the_tree_equals_the_model(tmp_path_factory: pytest.TempPathFactory, ste
         check(StateTree(database), on_disk, [])
         assert StateTree(database).recompute() == model_root(model_leaves(on_disk))
         nodes = sum(1 for _ in database.iterate(Column.STATE_NODES))
-    with Database.open(path.with_name("fresh")) as fresh:
+    with Database.open(path.with_name("fresh"), create=True) as fresh:
         commit(fresh, StateTree(fresh), dict(on_disk))
         # History leaves no nodes behind either.
         assert sum(1 for _ in fresh.iterate(Column.STATE_NODES)) == nodes
@@ -102,7 +102,7 @@ def test_the_root_does_not_depend_on_history(tmp_path: Path):
     contents = {b"key %d" % number: b"value %d" % number for number in range(300)}
     roots = set()
     for name, rounds in (("one", 1), ("ten", 10), ("all", 300)):
-        with Database.open(tmp_path / name) as database:
+        with Database.open(tmp_path / name, create=True) as database:
             tree = StateTree(database)
             commit(database, tree, {b"gone %d" % number: b"x" for number in range(50)})
             size = len(contents) // rounds
@@ -280,7 +280,7 @@ def test_a_large_value_is_kept_and_proved(database: Database):
 def test_a_crash_while_batches_are_written(tmp_path: Path, lost: int):
     """What is on disk afterwards is the state after some commit, whole."""
     roots = []
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         tree = StateTree(database)
         for number in range(20):
             changes = {b"%d" % (number * 3 % 17 + i): b"%d" % number for i in range(5)}
@@ -288,7 +288,7 @@ def test_a_crash_while_batches_are_written(tmp_path: Path, lost: int):
     [log] = (tmp_path / "db").glob("*.log")
     with log.open("r+b") as file:
         file.truncate(log.stat().st_size - lost)
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         tree = StateTree(database)
         assert tree.root() in roots[:-1]
         assert tree.recompute() == tree.root()

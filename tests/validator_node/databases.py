@@ -34,7 +34,7 @@ class Node:
         return self.state_dir / DATABASE_FOLDER
 
     def open(self) -> Store:
-        return Store.open(self.db, self.world.genesis)
+        return Store.open(self.db, self.world.genesis, create=True)
 
     def fill(self, rounds: int) -> None:
         """Decide `rounds` pairs of slots: in each a submission is admitted and settled."""

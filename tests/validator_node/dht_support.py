@@ -169,7 +169,7 @@ async def dht_node(
     limits: Mapping[str, GroupLimit] = RECORD_LIMITS,
 ) -> AsyncIterator[tuple[Network, Holder]]:
     """Run one node with a DHT, whose records lie in `path`."""
-    with Database.open(path) as database:
+    with Database.open(path, create=True) as database:
         holder = Holder(RecordStore(database, limits, now_ms))
         dht = DhtConfig(judge=judge, kept=holder.kept, derived=holder.derived.get)
         async with open_network(replace(config(number, *bootstrap), dht=dht)) as node:

@@ -25,7 +25,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.world = World(window=2)
-        self.store = Store.open(folder / "db", self.world.genesis)
+        self.store = Store.open(folder / "db", self.world.genesis, create=True)
         self.pool = StatementPool(4)
         self.batching = Batching(self.store, self.pool, interval_s=0)
         self.in_flight: list = []

@@ -68,7 +68,7 @@ def test_verify(node: Node):
 
 
 def test_damage_that_mends_itself_is_told_apart(node: Node):
-    with Database.open(node.db) as database:
+    with Database.open(node.db, create=True) as database:
         digest, _ = next(database.iterate(Column.BLOBS))
     node.change(Column.BLOBS, digest, b"other")
     assert "fetches or makes this again" in run(node, "verify", code=1)

@@ -33,7 +33,7 @@ class Site:
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
-        self.store = Store.open(folder / "db", world.genesis)
+        self.store = Store.open(folder / "db", world.genesis, create=True)
         key = world.keys[ME]
         begin_history(folder, key.public_key)
         self.journal = SigningJournal(*journal_paths(folder), key.public_key)

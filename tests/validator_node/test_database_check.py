@@ -36,7 +36,7 @@ def node(tmp_path: Path) -> Node:
 
 
 def row(node: Node, column: Column, key: bytes) -> bytes:
-    with Database.open(node.db) as database:
+    with Database.open(node.db, create=True) as database:
         found = database.get(column, key)
     assert found is not None
     return found
@@ -62,7 +62,7 @@ def test_a_whole_database(node: Node):
     assert isinstance(done, Verified)
     assert (done.slots, done.checkpoints, done.proofs, done.blobs) == (9, 2, 3, 3)
     assert done.chunks == 1
-    with Database.open(node.db) as database:
+    with Database.open(node.db, create=True) as database:
         assert done.keys == len(list(database.iterate(Column.STATE_VALUES)))
         assert done.rows == sum(1 for column in Column for _ in database.iterate(column))
 
@@ -76,7 +76,7 @@ def test_progress_is_reported(node: Node, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_pruned_database(node: Node):
-    with Database.open(node.db) as database:
+    with Database.open(node.db, create=True) as database:
         batch = WriteBatch()
         Retention(database, Ledger(database)).step(batch, Floors(ledger=6, proofs=4))
         database.write(batch)
@@ -121,7 +121,7 @@ def wrong_stable(node: Node) -> None:
 
 
 def wrong_value(node: Node) -> None:
-    with Database.open(node.db) as database:
+    with Database.open(node.db, create=True) as database:
         key, value = next(database.iterate(Column.STATE_VALUES))
     node.change(Column.STATE_VALUES, key, value + b"x")
 
@@ -186,7 +186,7 @@ def test_a_damaged_snapshot_is_named_and_dropped(node: Node):
 
 
 def test_a_damaged_file_is_named(node: Node):
-    Database.open(node.db).close()  # moves the log into a table
+    Database.open(node.db, create=True).close()  # moves the log into a table
     for table in node.db.glob("*.ldb"):
         data = bytearray(table.read_bytes())
         data[len(data) // 2] ^= 0xFF

@@ -46,7 +46,7 @@ def back(node: Node, seq: int) -> RolledBack:
 
 def replay(node: Node, kept: Path, first: int, last: int) -> None:
     """Apply the old log's slots to the node's database, as catching up does."""
-    with Database.open(kept) as database:
+    with Database.open(kept, create=True) as database:
         old, store = Store(database, node.world.genesis), node.open()
         for seq in range(first, last + 1):
             decided = old.batch_at(seq)
@@ -86,7 +86,7 @@ def test_the_state_is_the_one_of_that_slot(node: Node, seq: int, base: int):
 def test_the_old_database_is_kept(node: Node):
     done = back(node, 8)
     assert done.kept == str(node.state_dir / "db.before-rollback-13")
-    with Database.open(Path(done.kept), create=False) as database:
+    with Database.open(Path(done.kept)) as database:
         assert Store(database, node.world.genesis).tree.root() == node.roots[13]
     replay(node, Path(done.kept), 9, 13)
     assert back(node, 8).kept == str(node.state_dir / "db.before-rollback-13-2")
@@ -170,7 +170,7 @@ def test_only_to_an_earlier_slot(node: Node, seq: int):
 
 
 def prune(node: Node, first: int) -> None:
-    with Database.open(node.db) as database:
+    with Database.open(node.db, create=True) as database:
         batch = WriteBatch()
         Retention(database, Ledger(database)).step(batch, Floors(ledger=first))
         database.write(batch)
@@ -198,7 +198,7 @@ def test_a_log_that_no_longer_reaches_back(node: Node):
 
 
 def test_a_log_that_does_not_lead_there_changes_nothing(node: Node):
-    with Database.open(node.db) as database:
+    with Database.open(node.db, create=True) as database:
         moved = database.get(Column.LEDGER, (8).to_bytes(8))
     node.change(Column.LEDGER, (8).to_bytes(8), None)
     with pytest.raises(DamageFoundError, match="slot 8 is missing"):

@@ -15,7 +15,7 @@ from tests.support import World
 from tests.validator_node.databases import Node, silent
 from validator_node import database_check, database_rollback, database_tools
 from validator_node.database_tools import DatabaseToolError
-from validator_node.errors import GenesisMismatchError
+from validator_node.errors import GenesisMismatchError, NeverFilledError
 
 
 @pytest.fixture
@@ -75,13 +75,13 @@ def test_no_database(tmp_path: Path):
         with pytest.raises(DatabaseMissingError, match="does not exist"):
             command()
     assert not node.db.exists()
-    Database.open(node.db).close()
-    with pytest.raises(DatabaseToolError, match="holds no network"):
+    Database.open(node.db, create=True).close()
+    with pytest.raises(NeverFilledError, match="holds no network"):
         database_tools.inspect(node.state_dir, node.world.genesis, silent)
 
 
 def test_the_node_must_be_stopped(node: Node):
-    with Database.open(node.db):
+    with Database.open(node.db, create=True):
         for command in (
             lambda: database_tools.inspect(node.state_dir, node.world.genesis, silent),
             lambda: database_tools.compact(node.state_dir),
@@ -94,7 +94,7 @@ def test_the_node_must_be_stopped(node: Node):
 
 def test_compacting(node: Node):
     for size in (400_000, 0):
-        with Database.open(node.db) as database:
+        with Database.open(node.db, create=True) as database:
             batch = WriteBatch()
             for number in range(20):
                 batch.put(Column.LOCAL, b"%d" % number, os.urandom(size))
@@ -105,7 +105,7 @@ def test_compacting(node: Node):
 
 
 def test_repairing_what_does_not_open(node: Node):
-    Database.open(node.db).close()  # moves the log into a table
+    Database.open(node.db, create=True).close()  # moves the log into a table
     [manifest] = node.db.glob("MANIFEST-*")
     manifest.write_bytes(b"damaged" * 100)
     with pytest.raises(DatabaseDamagedError, match="db repair"):

@@ -16,7 +16,7 @@ SET = WORLD.genesis.validators
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(tmp_path / "db", WORLD.genesis)
+    store = Store.open(tmp_path / "db", WORLD.genesis, create=True)
     yield store
     store.close()
 

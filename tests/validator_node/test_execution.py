@@ -58,7 +58,7 @@ def script(world: World) -> list[list[Action]]:
 def test_two_nodes_that_execute_the_same_batches_have_the_same_state(tmp_path: Path) -> None:
     world = World(window=2, dispute_after=3)
     batches = script(world)
-    stores = [Store.open(tmp_path / name, world.genesis) for name in ("a", "b")]
+    stores = [Store.open(tmp_path / name, world.genesis, create=True) for name in ("a", "b")]
     view = world.state()
     for seq, actions in enumerate(batches, start=1):
         first, second = (world.decide(store, *actions) for store in stores)

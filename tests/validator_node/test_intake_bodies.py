@@ -49,7 +49,7 @@ def world() -> World:
 
 @pytest.fixture
 def store(tmp_path: Path, world: World) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "db", world.genesis)
+    opened = Store.open(tmp_path / "db", world.genesis, create=True)
     yield opened
     opened.close()
 

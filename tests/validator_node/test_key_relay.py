@@ -47,7 +47,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     world = World()
-    store = Store.open(tmp_path / "db", world.genesis)
+    store = Store.open(tmp_path / "db", world.genesis, create=True)
     yield Site(world, store)
     store.close()
 

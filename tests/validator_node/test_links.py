@@ -60,7 +60,7 @@ class Honest:
     def __init__(self, world: World, network: Network, folder: Path) -> None:
         key = world.keys[ME]
         self.network = network
-        self.store = Store.open(folder / "db", world.genesis)
+        self.store = Store.open(folder / "db", world.genesis, create=True)
         self.journal = SigningJournal(
             folder / "journal", folder / "marker", key.public_key, create=True
         )

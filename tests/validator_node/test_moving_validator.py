@@ -41,7 +41,7 @@ class Machine:
         folder.mkdir(exist_ok=True)
         if not journal_paths(folder)[1].exists():
             begin_history(folder, self.key.public_key)
-        self.store = Store.open(folder / "db", WORLD.genesis)
+        self.store = Store.open(folder / "db", WORLD.genesis, create=True)
         self.journal = SigningJournal(*journal_paths(folder), self.key.public_key)
         self.engine: Engine = make_engine(self.store, self.journal, self.key)
 

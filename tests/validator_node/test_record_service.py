@@ -101,7 +101,7 @@ async def running(*services: RecordService) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def stage(records: Records, tmp_path: Path) -> AsyncIterator[Stage]:
-    with Database.open(tmp_path / "records") as database:
+    with Database.open(tmp_path / "records", create=True) as database:
         yield Stage(records, database)
 
 

@@ -26,7 +26,7 @@ def world() -> World:
 
 @pytest.fixture
 def store(world: World, tmp_path: Path):
-    opened = Store.open(tmp_path / "db", world.genesis)
+    opened = Store.open(tmp_path / "db", world.genesis, create=True)
     yield opened
     opened.close()
 

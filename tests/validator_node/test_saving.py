@@ -16,7 +16,7 @@ WORLD = World()
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Iterator[tuple[Store, SigningJournal, Saving]]:
-    store = Store.open(tmp_path / "db", WORLD.genesis)
+    store = Store.open(tmp_path / "db", WORLD.genesis, create=True)
     key = WORLD.keys[0].public_key
     journal = SigningJournal(tmp_path / "journal", tmp_path / "marker", key, create=True)
     yield store, journal, Saving(store, journal)

@@ -22,7 +22,7 @@ from validator_node.store import Store
 def reopened(store: Store, path: Path) -> Store:
     """Close the store and open it again, as after a crash: nothing is flushed."""
     store.close()
-    return Store.open(path / "db", store.genesis)
+    return Store.open(path / "db", store.genesis, create=True)
 
 
 def admit_and_settle(world: World, store: Store, body: bytes = b"body", score: int = 5) -> bytes:
@@ -62,9 +62,9 @@ def test_a_store_belongs_to_one_network(store: Store, world: World, tmp_path: Pa
     store.close()
     other = World(name="other").genesis
     with pytest.raises(GenesisMismatchError, match=world.network_id.hex()[:16]) as caught:
-        Store.open(tmp_path / "db", other)
+        Store.open(tmp_path / "db", other, create=True)
     assert other.network_id.hex()[:16] in str(caught.value)
-    Store.open(tmp_path / "db", world.genesis).close()
+    Store.open(tmp_path / "db", world.genesis, create=True).close()
 
 
 # --- applying, flushing, crashing ----------------------------------------------------------------
@@ -299,21 +299,21 @@ def test_evidence_survives_a_restart(tmp_path: Path) -> None:
         for text in (b"one", b"two")
     ]
     proof = Evidence(first=votes[0], second=votes[1])
-    store = Store.open(tmp_path / "evidence", World().genesis)
+    store = Store.open(tmp_path / "evidence", World().genesis, create=True)
     store.put_evidence(proof)
     assert store.evidence() == [proof]
     store.flush()
     store.close()
-    again = Store.open(tmp_path / "evidence", World().genesis)
+    again = Store.open(tmp_path / "evidence", World().genesis, create=True)
     assert again.evidence() == [proof]
     again.close()
 
 
 def test_a_divergence_is_remembered_at_once(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "diverged", World().genesis)
+    store = Store.open(tmp_path / "diverged", World().genesis, create=True)
     assert store.diverged_at is None
     store.mark_diverged(42)
     store.close()
-    again = Store.open(tmp_path / "diverged", World().genesis)
+    again = Store.open(tmp_path / "diverged", World().genesis, create=True)
     assert again.diverged_at == 42
     again.close()

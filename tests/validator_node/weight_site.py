@@ -95,7 +95,7 @@ class Site:
         world.genesis = replaced(world.genesis, chain=chain)
         world.network_id = world.genesis.network_id
         world.voters = Voters(world.genesis.validators, world.network_id)
-        self.store = Store.open(folder / "db", world.genesis)
+        self.store = Store.open(folder / "db", world.genesis, create=True)
         begin_history(folder, world.keys[0].public_key)
         self.journal, _ = open_journal(folder, world.keys[0].public_key)
         self.driver = ConsensusDriver(

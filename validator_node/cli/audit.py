@@ -14,9 +14,9 @@ from rich.table import Column, Table
 from storage.audit_log import AuditEntry, AuditError, read_audit, verify_audit
 from storage.database import Database
 from validator_node.config import load_config
+from validator_node.opening import database_path
 from validator_node.terminal import say, say_json, say_table
 
-DATABASE_FOLDER = "db"
 _SHORT_HEX = 12
 _ENDED = Column("ended", no_wrap=True)
 
@@ -105,7 +105,7 @@ def show(
 @contextmanager
 def _opened(config: Path) -> Iterator[tuple[Database, Path]]:
     loaded = load_config(config)
-    with Database.open(loaded.state_dir / DATABASE_FOLDER, create=False) as database:
+    with Database.look(database_path(loaded.state_dir)) as database:
         yield database, loaded.audit_dir
 
 

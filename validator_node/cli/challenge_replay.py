@@ -3,8 +3,8 @@
 Rules:
 
 1. What the evaluation saw is taken from the replicated state right after the submission's
-   admission, never guessed: a copy of the database goes back to that slot, executing decided
-   batches again where needed. The node's own data stays as it is.
+   admission, never guessed: a copy of the database, in a temporary folder, goes back to that slot,
+   executing decided batches again where needed. The node's own data stays as it is.
 2. Body and signature are checked against the submission's id and hash.
 3. Equal means: verdict hash, outcome class and score are those that a quorum stated. Anything else
    exits 1 and says what differs.
@@ -35,11 +35,13 @@ from runtime.component_admission import is_component
 from runtime.errors import Fault
 from runtime.evaluator import Evaluator
 from runtime.outcome import Outcome
+from storage.database_folder import kept_closed, link_or_copy
 from validator_node.config import load_config, load_genesis
 from validator_node.database_rollback import rollback
-from validator_node.database_tools import DATABASE_FOLDER, SNAPSHOT_FOLDER, folder_bytes, open_store
+from validator_node.database_tools import SNAPSHOT_FOLDER, folder_bytes
 from validator_node.errors import NodeError
 from validator_node.evaluation_service import evaluation_job
+from validator_node.opening import DATABASE_FOLDER, database_path, look_at_store
 from validator_node.store import Store
 from validator_node.terminal import say, say_table
 
@@ -68,7 +70,7 @@ def replay(submission_id: bytes, config: Path, own: Mapping[bytes, bytes]) -> No
 
     `own` holds the module and the data blobs of the author's folder, by hash.
 
-    Exits 1 when something differs. Raises `ReplayRefusedError`, and the errors of `open_store`.
+    Exits 1 when something differs. Raises `ReplayRefusedError`, and the errors of `look_at_store`.
     """
     loaded = load_config(config)
     genesis = load_genesis(loaded.genesis)
@@ -85,7 +87,7 @@ def replay(submission_id: bytes, config: Path, own: Mapping[bytes, bytes]) -> No
 
 def find(state_dir: Path, genesis: Genesis, submission_id: bytes) -> Committed:
     """Return a committed result with what its evaluation saw. Raises `ReplayRefusedError`."""
-    with open_store(state_dir, genesis) as store:
+    with look_at_store(state_dir, genesis) as store:
         result = store.result(submission_id)
         if result is None:
             raise ReplayRefusedError(
@@ -145,13 +147,15 @@ def _admission(
 ) -> tuple[keys.Pending, Challenge, tuple[StorageEntry, ...]]:
     """Return what admission fixed, from a copy of the database taken back to its slot."""
     _need_room(state_dir)
-    with tempfile.TemporaryDirectory(prefix="replay-", dir=state_dir) as name:
+    source = database_path(state_dir)
+    with tempfile.TemporaryDirectory(prefix="validator-node-replay-") as name, kept_closed(source):
         scratch = Path(name)
-        for folder in (DATABASE_FOLDER, SNAPSHOT_FOLDER):
-            if (state_dir / folder).exists():
-                shutil.copytree(state_dir / folder, scratch / folder)
+        (scratch / DATABASE_FOLDER).mkdir()
+        link_or_copy(source, scratch / DATABASE_FOLDER)
+        if (state_dir / SNAPSHOT_FOLDER).exists():
+            shutil.copytree(state_dir / SNAPSHOT_FOLDER, scratch / SNAPSHOT_FOLDER)
         rollback(scratch, genesis, result.admitted_seq, lambda _stage, _done, _total: None)
-        with open_store(scratch, genesis) as past:
+        with look_at_store(scratch, genesis) as past:
             view = past.tree.view()
             pending = read(view, keys.Pending, keys.PENDING + result.submission_id)
             challenge = read(view, Challenge, keys.CHALLENGE + result.challenge_id.encode())
@@ -169,12 +173,13 @@ def _admission(
 
 def _need_room(state_dir: Path) -> None:
     """Raise `ReplayRefusedError` unless the copy and what is rebuilt from it fit on the disk."""
-    needed = 2 * folder_bytes(state_dir / DATABASE_FOLDER)
-    free = shutil.disk_usage(state_dir).free
+    needed = 2 * folder_bytes(database_path(state_dir))
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise ReplayRefusedError(
-            f"{state_dir}: found {free:,} free bytes; expected {needed:,} for a copy of the "
-            "database. Make room, or copy the node's folder to a larger disk"
+            f"{folder}: found {free:,} free bytes; expected {needed:,} for the database as it was. "
+            "Make room, or name a folder on a larger disk in the environment variable TMPDIR"
         )
 
 

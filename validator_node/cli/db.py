@@ -15,10 +15,11 @@ from rich.table import Table
 from validator_node import database_check, database_rollback, database_tools
 from validator_node.config import load_config, load_genesis
 from validator_node.database_tools import Inspection, Report
+from validator_node.opening import begin_store, database_path
 from validator_node.terminal import Terminal, say, say_json, say_table
 
 app = typer.Typer(
-    no_args_is_help=True, help="Database: inspect, compact, verify, rollback, repair."
+    no_args_is_help=True, help="Database: inspect, begin, compact, verify, rollback, repair."
 )
 
 ConfigOption = Annotated[Path, typer.Option(help="TOML configuration of the stopped node")]
@@ -39,6 +40,20 @@ def inspect(config: ConfigOption, as_json: JsonOption = False) -> None:
     say_table(_columns(found))
     if found.snapshots:
         say_table(_snapshots(found))
+
+
+@app.command()
+def begin(config: ConfigOption) -> None:
+    """Begin an empty database because the node's state folder is lost for good.
+
+    A node begins its first database by itself. One whose key has a signing history elsewhere does
+    not: most often state_dir names the wrong folder, or a disk is not mounted. With a database
+    begun here it observes, and takes the state from its peers; it votes again once the history is
+    imported, or with a new consensus key.
+    """
+    loaded = load_config(config)
+    begin_store(loaded, load_genesis(loaded.genesis))
+    say(f"{database_path(loaded.state_dir)}: begun")
 
 
 @app.command()

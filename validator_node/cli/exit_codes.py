@@ -69,7 +69,7 @@ def _table() -> tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...]:
     return (
         ((KeyboardInterrupt,), ExitCode.INTERRUPTED),
         ((node.ConfigError, node.GenesisMismatchError), ExitCode.CONFIG),
-        ((node.ReplayError, node.SyncError), ExitCode.DAMAGED),
+        ((node.ReplayError, node.SyncError, node.NeverFilledError), ExitCode.DAMAGED),
         ((node.OutputError,), ExitCode.IO),
         ((node.NodeError,), ExitCode.NO),
         ((network.ListenError, network.InvalidAddressError), ExitCode.CONFIG),

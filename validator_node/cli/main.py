@@ -53,19 +53,16 @@ def evidence(
 ) -> None:
     """Show the proofs this node keeps that validators contradicted themselves."""
     from validator_node.config import load_config, load_genesis
-    from validator_node.store import Store
+    from validator_node.opening import look_at_store
 
     loaded = load_config(config)
-    store = Store.open(loaded.state_dir / "db", load_genesis(loaded.genesis))
-    try:
+    with look_at_store(loaded.state_dir, load_genesis(loaded.genesis)) as store:
         for proof in store.evidence():
             for vote in (proof.first, proof.second):
                 say(
                     f"validator {vote.signer} epoch {vote.epoch} view {vote.view} slot {vote.seq} "
                     f"{vote.kind} {vote.digest.hex()} {vote.signature.hex()}"
                 )
-    finally:
-        store.close()
 
 
 @app.command()
@@ -75,14 +72,11 @@ def checkpoint(
     """Show the newest checkpoint at an epoch's edge, for `trusted_checkpoint` of a new node."""
     from validator_node.config import load_config, load_genesis
     from validator_node.errors import AbsentError
-    from validator_node.store import Store
+    from validator_node.opening import look_at_store
 
     loaded = load_config(config)
-    store = Store.open(loaded.state_dir / "db", load_genesis(loaded.genesis))
-    try:
-        edge = store.edge_checkpoint(store.executed_epoch - 1)
-    finally:
-        store.close()
+    with look_at_store(loaded.state_dir, load_genesis(loaded.genesis)) as store:
+        edge = store.edge_checkpoint(store.executed_epoch - 1) if store.executed_epoch else None
     if edge is None:
         raise AbsentError(f"{loaded.state_dir}: no epoch has ended yet")
     say(f"{edge.checkpoint.epoch}:{edge.checkpoint.digest.hex()}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from storage.signing_history import export_history, import_history, parse_history, skip_epochs
+from validator_node.beginning import check_may_promise, note_beginning, note_moved
 from validator_node.config import load_config, load_genesis
 from validator_node.files import read_text, write_file
 from validator_node.journal_bridge import begin_history
@@ -30,7 +31,10 @@ def new_command(config: ConfigOption) -> None:
     """
     loaded = load_config(config)
     keys = load_keystore(loaded.keystore, passphrase(loaded.passphrase_file))
-    begin_history(loaded.state_dir, keys.consensus.public_key)
+    network_id, key = load_genesis(loaded.genesis).network_id, keys.consensus.public_key
+    check_may_promise(loaded, network_id, key)
+    begin_history(loaded.state_dir, key)
+    note_beginning(loaded, network_id, key)
     say(f"{loaded.state_dir}: signing history of {keys.consensus.public_key.hex()} begun")
 
 
@@ -61,6 +65,7 @@ def import_command(
     folder = loaded.state_dir
     folder.mkdir(parents=True, exist_ok=True)
     added = import_history(folder / "journal", folder / "journal.marker", network_id, history)
+    note_moved(loaded, network_id, [bytes.fromhex(one.consensus_key) for one in history.signers])
     say(f"{added} records added")
     if history.version == 1:
         say(

@@ -25,14 +25,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of 
 
 @contextmanager
 def _opened(config: Path) -> Iterator[Any]:
-    from validator_node.store import Store
+    from validator_node.opening import look_at_store
 
     loaded = load_config(config)
-    store = Store.open(loaded.state_dir / "db", load_genesis(loaded.genesis))
-    try:
+    with look_at_store(loaded.state_dir, load_genesis(loaded.genesis)) as store:
         yield store
-    finally:
-        store.close()
 
 
 @app.command()

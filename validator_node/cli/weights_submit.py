@@ -25,6 +25,7 @@ from validator_node.config import NodeConfig, load_config, load_genesis
 from validator_node.epoch_order import epoch_order
 from validator_node.errors import AbsentError, NodeError
 from validator_node.keys import Keys, load_keystore, passphrase
+from validator_node.opening import look_at_store, open_store
 from validator_node.store import Store
 from validator_node.submission_book import SubmissionBook
 from validator_node.terminal import say
@@ -46,13 +47,11 @@ def submit_weights(config: Path, *, dry_run: bool, stale: bool = False) -> None:
     loaded = load_config(config)
     genesis = load_genesis(loaded.genesis)
     keys = load_keystore(loaded.keystore, passphrase(loaded.passphrase_file))
-    store = Store.open(loaded.state_dir / "db", genesis)
-    try:
+    opened = look_at_store if dry_run else open_store  # both keep the node from starting
+    with opened(loaded.state_dir, genesis) as store:
         order = _certified(store)
         with _named():
             trio.run(_run, loaded, genesis, keys, order, dry_run, stale)
-    finally:
-        store.close()
 
 
 def _certified(store: Store) -> EpochOrder:
@@ -99,6 +98,7 @@ async def _run(
             config.state_dir / "submissions",
             network_id=genesis.network_id,
             hotkey=keys.hotkey.public_key,
+            create=not dry_run,
         )
         submitter = EpochSubmitter(
             access.chain,

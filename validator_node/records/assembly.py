@@ -6,8 +6,11 @@ survives the installation of a snapshot.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+
+import structlog
 
 from consensus.validators import Voters
 from protocol.codec import decode
@@ -18,6 +21,7 @@ from protocol.records.record_key import NEWEST, DhtKind, RecordKey
 from protocol.records.validators import SignedNodeRecord
 from registry.access import neuron
 from storage.database import Database
+from storage.errors import DatabaseDamagedError
 from storage.record_store import RecordStore
 from validator_node.founding import now_ms
 from validator_node.network.dht_records import DhtConfig
@@ -33,18 +37,22 @@ from validator_node.sync.trust import SetChain
 
 LOOKUP_S = 10.0
 
+log = structlog.get_logger(__name__)
+
 
 class RecordParts:
     """What the DHT needs of this node; most of it comes later than the network."""
 
     def __init__(self, state_dir: Path, genesis: Genesis) -> None:
-        """Open the records' database. Raises the errors of `Database.open`."""
+        """Open the records' database, begun anew if it is damaged.
+
+        Raises the other errors of `Database.open`.
+        """
         self._genesis = genesis
-        self._database = Database.open(state_dir / "dht")
+        self._database, self.kept = _kept_records(state_dir / "dht")
         self._store: Store | None = None
         self._sets: SetChain | None = None
         self._anchors: Callable[[], Collection[str]] = tuple
-        self.kept = RecordStore(self._database, RECORD_LIMITS, now_ms)
         self.derived = Derived(genesis.network_id)
         rules = make_rules(
             genesis.network_id,
@@ -121,3 +129,32 @@ class RecordParts:
         if self._store is None:
             return any(member.hotkey == hotkey for member in self._genesis.validators.members)
         return neuron(self._store.tree.view(), hotkey) is not None
+
+
+def _kept_records(path: Path) -> tuple[Database, RecordStore]:
+    """Return the records that others put here, none where they cannot be read any more.
+
+    Each has other holders and an owner who renews it, so no operator need mend anything; the
+    newest damaged folder stays beside it.
+    """
+    try:
+        return _opened_records(path)
+    except DatabaseDamagedError as error:
+        aside = path.with_name(path.name + ".damaged")
+        log.warning(
+            "the DHT's records begin anew, nothing is to be done",
+            reason=str(error),
+            kept=str(aside),
+        )
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        return _opened_records(path)
+
+
+def _opened_records(path: Path) -> tuple[Database, RecordStore]:
+    database = Database.open(path, create=True)
+    try:
+        return database, RecordStore(database, RECORD_LIMITS, now_ms)
+    except BaseException:
+        database.close()
+        raise

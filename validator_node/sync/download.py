@@ -23,12 +23,12 @@ from protocol.codec import decode, sha256
 from protocol.errors import ProtocolError
 from protocol.records.checkpoint import CheckpointCertificate
 from protocol.records.genesis import Genesis
-from storage.database import Column, Database, WriteBatch
+from storage.database import Column, Database, Meta, WriteBatch
 from storage.snapshot_format import MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES
 from storage.snapshots import SnapshotChunk, SnapshotManifest, install
+from validator_node.anchoring import write_anchor
 from validator_node.blobs import BlobFetcher
 from validator_node.errors import SnapshotRefusedError, SyncError
-from validator_node.store import EVIDENCE_KEY, write_anchor
 from validator_node.sync.records import SnapshotOffer
 from validator_node.sync.trust import Candidate
 
@@ -164,7 +164,7 @@ def _build(
     def read_chunk(chunk: SnapshotChunk) -> bytes:
         return (folder / chunk.digest.hex()).read_bytes()
 
-    with Database.open(building) as database:
+    with Database.open(building, create=True) as database:
         install(database, manifest, read_chunk)
         write_anchor(database, genesis, offer.certificate, offer.decided, handovers)
     prepared = state_dir / "db.prepared"
@@ -196,7 +196,7 @@ def _carry_over(current: Path, prepared: Path) -> None:
     with Database.open(current) as source, Database.open(prepared) as target:
         batch = WriteBatch()
         for column, prefix in (
-            (Column.META, EVIDENCE_KEY),
+            (Column.META, Meta.EVIDENCE),
             (Column.LOCAL, b""),
             (Column.AUDIT, b""),
         ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from validator_node.errors import TestnetError
 from validator_node.founding import embedded_chain
 from validator_node.latency import percentile
 from validator_node.node import SUMMARY_FILE
+from validator_node.opening import look_at_store
 from validator_node.store import Store
 from validator_node.testnet.layout import Layout, ValidatorSite
 from validator_node.testnet.processes import Child
@@ -42,10 +44,11 @@ def make_report(
 
     `stored` is what the development chain held for each validator; the embedded one is read here.
     """
-    stores = [
-        Store.open(site.folder / "state" / "db", layout.genesis) for site in layout.validators
-    ]
-    try:
+    with ExitStack() as opened:
+        stores = [
+            opened.enter_context(look_at_store(site.folder / "state", layout.genesis))
+            for site in layout.validators
+        ]
         height = min(store.height for store in stores)
         validators = [
             _validator(layout, site, store, height, stored)
@@ -60,9 +63,6 @@ def make_report(
             "validators": validators,
             "miners": _miners(layout, first, results, validators[0]["weights"]),
         }
-    finally:
-        for store in stores:
-            store.close()
     for entry, child in zip(validators, children, strict=True):
         entry["rss_mb"], entry["cpu_s"] = child.last_rss_mb, round(child.last_cpu_s, 2)
     _check(layout, validators)

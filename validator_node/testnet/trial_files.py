@@ -7,7 +7,7 @@ from typing import Any
 
 from storage.errors import StorageError
 from validator_node.errors import NodeError
-from validator_node.store import Store
+from validator_node.opening import database_path, look_at_store
 from validator_node.testnet.invariants import (
     ChainCopy,
     Violation,
@@ -38,11 +38,10 @@ def published(layout: Layout) -> dict[int, list[str] | None]:
 
 def chain_of(layout: Layout, site: ValidatorSite) -> ChainCopy | None:
     """Read a stopped node's chain; None if it has never had a database."""
-    path = site.folder / "state" / "db"
-    if not path.is_dir():
+    state_dir = site.folder / "state"
+    if not database_path(state_dir).is_dir():
         return None
-    store = Store.open(path, layout.genesis)
-    try:
+    with look_at_store(state_dir, layout.genesis) as store:
         height = store.height
         digests = {
             slot: entry.digest
@@ -51,8 +50,6 @@ def chain_of(layout: Layout, site: ValidatorSite) -> ChainCopy | None:
         }
         roots = {slot: root for slot in range(height + 1) if (root := store.root_after(slot))}
         return ChainCopy(digests, height, roots)
-    finally:
-        store.close()
 
 
 def chains_of(layout: Layout) -> tuple[dict[int, ChainCopy], list[Violation]]:

@@ -65,7 +65,9 @@ async def sites(folder: Path, count: int) -> AsyncIterator[list[Site]]:
     async with AsyncExitStack() as stack:
         worlds = [World(window=2) for _ in range(count)]
         stores = [
-            stack.enter_context(closing(Store.open(folder / f"db-{number}", world.genesis)))
+            stack.enter_context(
+                closing(Store.open(folder / f"db-{number}", world.genesis, create=True))
+            )
             for number, world in enumerate(worlds)
         ]
         running = await stack.enter_async_context(nodes(count))  # closed before the stores

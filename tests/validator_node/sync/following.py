@@ -43,7 +43,7 @@ class Server:
     def __init__(self, world: World, folder: Path, *, every: int = 1) -> None:
         folder.mkdir()
         self.world = world
-        self.store = Store.open(folder / "db", world.genesis)
+        self.store = Store.open(folder / "db", world.genesis, create=True)
         self.snapshots = SnapshotKeeper(self.store, folder, every=every)
         self.server = SyncServer(self.store, self.snapshots.offers)
         self.blobs = BlobService([self.snapshots.blob])
@@ -98,7 +98,7 @@ class Joiner:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.network = network
-        self.store = Store.open(folder / "db", world.genesis)
+        self.store = Store.open(folder / "db", world.genesis, create=True)
         journal = ObserverJournal()
         engine = make_engine(self.store, journal, world.keys[0])
         voters = engine.core.voters

@@ -151,7 +151,7 @@ async def test_chunks_that_do_not_lead_to_the_certified_root_are_refused(tmp_pat
         assert joiner.follower.counts["lies"] == 2
         joiner.store.close()
     assert install_prepared(tmp_path / "joiner")
-    with Database.open(tmp_path / "joiner" / "db") as database:
+    with Database.open(tmp_path / "joiner" / "db", create=True) as database:
         assert StateTree(database).recompute() == servers[-1].store.tree.root()
     for server in servers:
         server.store.close()
@@ -212,7 +212,7 @@ async def test_a_disk_without_room_is_nobody_elses_fault(
 
 def test_a_crash_at_any_point_of_the_installation_leaves_one_whole_database(tmp_path: Path) -> None:
     def make(name: str, mark: bytes) -> None:
-        with Database.open(tmp_path / name) as database:
+        with Database.open(tmp_path / name, create=True) as database:
             batch = WriteBatch()
             batch.put(Column.LOCAL, mark, mark)
             database.write(batch)
@@ -224,7 +224,7 @@ def test_a_crash_at_any_point_of_the_installation_leaves_one_whole_database(tmp_
     make("db.prepared", b"new")
     make("db.replaced", b"older")
     assert install_prepared(tmp_path)
-    with Database.open(tmp_path / "db") as database:
+    with Database.open(tmp_path / "db", create=True) as database:
         rows = dict(database.iterate(Column.LOCAL))
     assert rows == {b"old": b"old", b"new": b"new"}  # what the node remembers is carried over
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db"]

@@ -20,7 +20,7 @@ class Place:
         self.folder = folder
         self.world = World(checkpoint_interval=interval)
         self.every = every
-        self.store = Store.open(folder / "db", self.world.genesis)
+        self.store = Store.open(folder / "db", self.world.genesis, create=True)
         self.keeper = SnapshotKeeper(self.store, folder, every=every)
 
     def decide_to(self, seq: int) -> None:
