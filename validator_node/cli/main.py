@@ -40,9 +40,12 @@ def run(
 
     from validator_node.config import load_config
     from validator_node.logs import configure
+    from validator_node.network.limits import Limits
+    from validator_node.open_files import ensure_open_files, needed
     from validator_node.run import run_node
 
     loaded = load_config(config)
+    ensure_open_files(needed(loaded, Limits()))
     configure(log_file)
     trio.run(run_node, loaded)
 
