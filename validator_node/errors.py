@@ -63,10 +63,10 @@ class SnapshotRefusedError(SyncError):
 
 
 class ResyncNeeded(Exception):  # noqa: N818 - a turn of events, not an error
-    """A snapshot is prepared: this run of the node ends, and the next one begins from it."""
+    """This run of the node ends, and the next one begins from what it has made."""
 
-    def __init__(self, seq: int) -> None:
-        super().__init__(f"restart from the snapshot at slot {seq}")
+    def __init__(self, seq: int, what: str = "the snapshot") -> None:
+        super().__init__(f"restart from {what} at slot {seq}")
         self.seq = seq
 
 

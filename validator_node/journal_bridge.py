@@ -220,6 +220,10 @@ class ObserverJournal:
         """Do nothing."""
 
 
+_FORGOTTEN = (
+    "this node cannot know what its key has signed. Restore the journal, import its signing "
+    "history, or, for a key that has NEVER signed, run `validator-node signing-history new`"
+)
 AnyJournal = SigningJournal | ObserverJournal
 
 
@@ -243,7 +247,7 @@ def open_journal(state_dir: Path, signer: bytes) -> tuple[AnyJournal, str]:
     try:
         return SigningJournal(*journal_paths(state_dir), signer), ""
     except (JournalNotCreatedError, JournalMissingError, JournalDamagedError) as error:
-        return ObserverJournal(), str(error)
+        return ObserverJournal(), f"{error}; {_FORGOTTEN}"
 
 
 def why_resting(journal: AnyJournal, voters: Voters) -> str:

@@ -50,7 +50,7 @@ from validator_node.owner.queries import RegistryQueries
 from validator_node.peers import Peers
 from validator_node.queries import QueryService
 from validator_node.records.assembly import RecordParts
-from validator_node.replica import open_replica, statement_pool
+from validator_node.replica import RelearningJournal, open_replica, statement_pool
 from validator_node.speaker import Speaker
 from validator_node.submission_book import SubmissionBook
 from validator_node.sync.download import Downloader
@@ -118,6 +118,8 @@ class Node:
         self.worked = pool.stats()
         self.tally = Tally(sum(1 for _ in self.store.tree.items(state_keys.PENDING)))
         self.driver.events.executed.append(self._on_executed)
+        if isinstance(self.journal, RelearningJournal):
+            self.driver.events.epoch_began.append(self.journal.on_epoch)
         self.driver.events.epoch_began.append(self._on_epoch)
         self.driver.events.stable += [self.snapshots.on_stable, self.record_service.on_stable]
         self.driver.events.evidence.append(self.record_service.on_evidence)
@@ -296,12 +298,7 @@ class Node:
             resumed = self.evaluations.resume(self.keys.hotkey.public_key)
         log.info("node starts", height=self.store.height, validator=self.me, resumed=resumed)
         if self.why_observing and self.is_linked:
-            log.error(
-                "this validator only observes: it cannot know what its key has signed. Restore the "
-                "journal, import its signing history, or, for a key that has NEVER signed, run "
-                "`validator-node signing-history new`",
-                reason=self.why_observing,
-            )
+            log.error("this validator only observes", reason=self.why_observing)
         for server in (self.queries, self.registry_queries, self.blobs, self.sync_server):
             server.serve(self.network)
         self.links.open(self.network, self.driver)

@@ -1,8 +1,11 @@
 """The engine of a node, made from what its database and its journal remember.
 
 Rules:
-1. The journal may know of a newer epoch than the database (whose last writes a crash took), or of
-   an older one (the database came from a snapshot): the engine begins in the newer of the two.
+1. The journal may know of an older epoch than the database (which came from a snapshot): the engine
+   begins in the database's. It may know of a newer one (a crash took the database's last writes, or
+   it was taken back, or restored from a backup): until the slots up to that epoch are executed
+   again the node observes, for statements, sets and counters are those of the state. Then this run
+   ends, and the next one begins with everything that the journal holds.
 2. A node whose key is in the set votes; one whose key is not follows, and votes from the epoch on
    whose set names it. One without a usable journal follows and never votes with this key.
 3. A floor in an epoch that is still to come says that what the key has promised till then is not
@@ -15,10 +18,12 @@ from consensus.effects import Persist, PersistEpoch
 from consensus.engine import Engine
 from consensus.validators import Voters
 from protocol.identity import ConsensusKey, verify_consensus
+from protocol.records.checkpoint import Checkpoint
 from protocol.records.genesis import Genesis
 from registry import keys as state_keys
 from registry.access import read
 from validator_node.config import NodeConfig
+from validator_node.errors import ResyncNeeded
 from validator_node.journal_bridge import AnyJournal, ObserverJournal, why_resting
 from validator_node.opening import open_own_journal, open_own_store
 from validator_node.statements import StatementPool
@@ -34,14 +39,46 @@ def open_replica(
     """
     store = open_own_store(config, genesis, key.public_key)
     journal, why_observing = open_own_journal(config, genesis, key.public_key)
+    begins = begun_above(store, journal)
+    if begins is not None:
+        journal.close()
+        journal = RelearningJournal(begins.epoch + 1)
+        why_observing = (
+            f"the database ends at slot {store.height}, and this key has signed in epoch "
+            f"{begins.epoch + 1}, which begins above slot {begins.seq}: it votes again when the "
+            f"slots up to there are executed"
+        )
     engine = make_engine(store, journal, key)
     return store, journal, engine, why_observing or why_resting(journal, engine.core.voters)
+
+
+class RelearningJournal(ObserverJournal):
+    """The journal of a node that observes until its database has reached its real journal."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch = epoch
+
+    def on_epoch(self, voters: Voters, me: int | None) -> None:
+        """End this run once the database has reached the journal's epoch."""
+        del me
+        if voters.epoch >= self._epoch:
+            raise ResyncNeeded(voters.after, "the journal: the database has reached its epoch")
+
+
+def begun_above(store: Store, journal: AnyJournal) -> Checkpoint | None:
+    """Return the checkpoint of the newest edge in the journal, if it is above the database."""
+    persisted = journal.remembered.persisted
+    edges = [one.certificate.checkpoint for one in persisted if isinstance(one, PersistEpoch)]
+    return edges[-1] if edges and edges[-1].seq > store.height else None
 
 
 def make_engine(store: Store, journal: AnyJournal, key: ConsensusKey) -> Engine:
     """Return the engine, where the node left off."""
     persisted = [*journal.remembered.persisted, *_missing_epochs(store, journal)]
     begun = [record for record in persisted if isinstance(record, PersistEpoch)]
+    if begun and begun[-1].certificate.checkpoint.seq > store.height:
+        raise AssertionError("a database that is behind its journal's epoch is relearned (rule 1)")
     voters = store.voters_of(begun[-1].certificate.checkpoint.epoch if begun else 0)
     may_sign = not isinstance(journal, ObserverJournal)
     return Engine(
