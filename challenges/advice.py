@@ -20,7 +20,10 @@ _ADMISSION: dict[str, str] = {
     "import": "Add the function to policy.host_functions in platform.toml, or do not call it.",
     "import_type": "Declare the imported function with exactly this type.",
     "import_kind": "Import functions only; the module brings its own memory.",
-    "memory_pages": "Raise policy.memory_pages, or use less static data.",
+    "memory_pages": (
+        "Raise policy.memory_pages, use less static data, or make the linker reserve a smaller "
+        "stack: many compilers reserve 1 MiB, 16 pages (-Wl,-z,stack-size=65536)."
+    ),
     "memories": "Define one memory in the module and export it as 'memory'.",
     "module_bytes": "Make the module smaller: embed less data, build without debug information.",
     "magic": "Build a binary module; text (.wat) is not accepted.",
@@ -32,6 +35,8 @@ _ADMISSION: dict[str, str] = {
     "imports": "Import nothing: build with `challenge build`, which leaves WASI out.",
     "malformed": "Build the module again; this file is damaged or cut.",
 }
+_VECTOR = "0xfd"
+"""What the instructions on vectors begin with."""
 _ADMISSION_DEFAULT = "Split the function or make the module smaller; the limit is the network's."
 
 _FOREIGN: dict[str, str] = {
@@ -49,8 +54,9 @@ _FOREIGN: dict[str, str] = {
 _OUTCOME: dict[OutcomeClass, str] = {
     OutcomeClass.OUT_OF_FUEL: "Bound the work by the input's size, or raise policy.fuel.",
     OutcomeClass.TRAP: (
-        "Check bounds and divisors, and refuse bad submissions instead of trapping; `challenge "
-        "run` shows what a module logged before it."
+        "A trap is billed the whole fuel, however little was burned. Check bounds and divisors, "
+        "and refuse bad submissions instead of trapping; `challenge run` shows what a module "
+        "logged before it."
     ),
     OutcomeClass.MEMORY_LIMIT: "Raise policy.memory_pages, or allocate less.",
     OutcomeClass.OUTPUT_LIMIT: "Shorten the message and metrics, or raise policy.max_output_bytes.",
@@ -69,6 +75,8 @@ def admission_mistake(project: Project, error: AdmissionError) -> MistakeError:
     expected = f"at most {error.limit:,}" if isinstance(error.limit, int) else str(error.limit)
     found = f"{error.found:,}" if isinstance(error.found, int) else error.found
     advice = _ADMISSION.get(error.rule, _ADMISSION_DEFAULT)
+    if error.rule == Rule.INITIAL_VALUE and _VECTOR in found:
+        advice = "Build without SIMD (no -msimd128): an initial value is a vector constant."
     if error.rule == Rule.IMPORT and not found.startswith(f"{NAMESPACE}."):
         advice = _FOREIGN.get(project.build.language, advice)
     return MistakeError(f"{project.module_path}: {error.rule}", found, expected, advice)

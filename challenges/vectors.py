@@ -146,6 +146,13 @@ def load_vector_file(path: Path) -> VectorFile:
         table = json.loads(decode_text(data))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested too deep
         raise MistakeError(path, str(error), "valid JSON", "Correct the line.") from None
+    if not isinstance(table, dict):
+        raise MistakeError(
+            path,
+            "a list" if isinstance(table, list) else f"{json.dumps(table)[:40]}",
+            'an object with "challenge", "version" and "vectors"',
+            'Put the list behind "vectors"; docs/challenges.md shows the form.',
+        )
     try:
         found = VectorFile.model_validate(table)
     except ValidationError as error:

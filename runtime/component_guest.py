@@ -56,10 +56,13 @@ _wasm_trace = _bind("wasmtime_error_wasm_trace", None, c_void_p, c_void_p)
 
 
 class ComponentTrapped(Exception):  # noqa: N818 - the guest's end, not an error of ours
-    """The component trapped; `out_of_fuel` says whether it had none left."""
+    """The component trapped; `out_of_fuel` says whether it had none left.
 
-    def __init__(self, out_of_fuel: bool) -> None:
-        super().__init__("out of fuel" if out_of_fuel else "trap")
+    The text names the cause in the library's words (`said`). It is for people, never for decisions.
+    """
+
+    def __init__(self, out_of_fuel: bool, said: str) -> None:
+        super().__init__("out of fuel" if out_of_fuel else cause_of(said))
         self.out_of_fuel = out_of_fuel
 
 
@@ -111,7 +114,7 @@ class ComponentGuest:
         text = native.take_error(error)
         if not ran and not text.startswith(_TRAP_TEXT):
             raise Fault(FaultReason.HOST_MEMORY, text)
-        raise ComponentTrapped(self.fuel_left() == 0)
+        raise ComponentTrapped(self.fuel_left() == 0, text)
 
     def call(self, name: str, *texts: bytes) -> bytes:
         """Call a function with UTF-8 texts and return its text, UTF-8.
@@ -130,8 +133,8 @@ class ComponentGuest:
         result = ffi.wasmtime_component_val_t()
         error = _call(byref(function), self._context, values, len(texts), byref(result), 1)
         if error:
-            native.take_error(error)
-            raise ComponentTrapped(self.fuel_left() == 0)
+            said = native.take_error(error)
+            raise ComponentTrapped(self.fuel_left() == 0, said)
         try:
             if result.kind != _STRING:
                 raise Fault(FaultReason.INTERNAL, f"{name} returned a value of kind {result.kind}")
@@ -165,6 +168,15 @@ class ComponentGuest:
             _index_delete(index)
         self._functions[name] = function
         return function
+
+
+def cause_of(said: str) -> str:
+    """Return what a trap was from an error's text, whose lines hold a backtrace, too."""
+    for line in said.splitlines():
+        _, found, cause = line.partition(_TRAP_TEXT)
+        if found and cause:
+            return cause.strip()
+    return "trap"
 
 
 def _ran(error: int) -> bool:

@@ -66,6 +66,24 @@ INADMISSIBLE = [
         "policy.memory_pages",
     ),
     (
+        f'(module (memory (export "memory") 17) {ALLOC} {EVALUATE})',
+        "memory_pages",
+        "17",
+        "many compilers reserve 1 MiB, 16 pages",
+    ),
+    (
+        f"(module {MEMORY} {ALLOC} {EVALUATE} (global v128 (v128.const i64x2 0 0)))",
+        "initial_value",
+        "0xfd",
+        "Build without SIMD",
+    ),
+    (
+        f"(module {MEMORY} {ALLOC} {EVALUATE} (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+        "initial_value",
+        "then 0x41",
+        "extended constant expressions",
+    ),
+    (
         f"(module {MEMORY} {ALLOC} {EVALUATE} (func $go unreachable) (start $go))",
         "start",
         "unreachable",

@@ -98,6 +98,20 @@ def test_no_json(tmp_path, data):
         load_vectors(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("[]", "a list"), ('[{"name": "a"}]', "a list"), ("7", "7"), ("null", "null")],
+)
+def test_vectors_without_their_object_are_told_the_form(tmp_path, text, found):
+    path = tmp_path / "vectors.json"
+    path.write_text(text)
+    with pytest.raises(MistakeError) as caught:
+        load_vectors(path)
+    assert caught.value.found == found
+    assert 'an object with "challenge", "version" and "vectors"' in str(caught.value)
+    assert 'Put the list behind "vectors"' in caught.value.advice
+
+
 def test_no_file(tmp_path):
     with pytest.raises(MistakeError, match="expected test vectors"):
         load_vectors(tmp_path / "vectors.json")

@@ -109,6 +109,19 @@ def test_any_trap_bills_the_whole_fuel(evaluator: Evaluator) -> None:
     assert run(evaluator, component({"evaluate": "unreachable"})).fuel_used == POLICY.fuel
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("unreachable", "wasm `unreachable` instruction executed"),
+        ("(drop (i32.div_u (i32.const 1) (i32.const 0))) unreachable", "integer divide by zero"),
+        ("(drop (i32.load (i32.const -4))) unreachable", "out of bounds memory access"),
+        (LOOP, "out of fuel"),
+    ],
+)
+def test_a_trap_names_its_cause(evaluator: Evaluator, body: str, words: str) -> None:
+    assert words in run(evaluator, component({"evaluate": body})).message
+
+
 def test_a_contest_is_billed_for_what_the_submission_burnt(evaluator: Evaluator) -> None:
     quiet = run(evaluator, component(names=CONTEST)).fuel_used
     # the second question is not asked after a bad ending of the first

@@ -36,6 +36,7 @@ from runtime.errors import Fault
 from runtime.evaluator import Evaluator
 from runtime.outcome import Outcome
 from storage.database_folder import kept_closed, link_or_copy
+from validator_node.cli.challenge_tables import fuel_words
 from validator_node.config import load_config, load_genesis
 from validator_node.database_rollback import rollback
 from validator_node.database_tools import SNAPSHOT_FOLDER, folder_bytes
@@ -236,5 +237,5 @@ def _table(committed: Committed, outcome: Outcome) -> Table:
     table.add_row("verdict", verdict.verdict_hash.hex()[:32], outcome.verdict_hash.hex()[:32])
     table.add_row("challenge", f"{committed.result.challenge_id} {committed.challenge.version}", "")
     table.add_row("admitted", f"slot {context.height}, epoch {context.epoch}", "")
-    table.add_row("fuel", "", f"{outcome.fuel_used:,} of {committed.challenge.policy.fuel:,}")
+    table.add_row("fuel", "", fuel_words(outcome, committed.challenge.policy.fuel))
     return table

@@ -12,7 +12,7 @@ from rich.text import Text
 from challenges.advice import outcome_advice
 from challenges.project import Project
 from challenges.runner import Costs, VectorResult
-from runtime.outcome import Outcome
+from runtime.outcome import Outcome, OutcomeClass
 from validator_node.terminal import say, say_table
 
 
@@ -31,7 +31,7 @@ def vector_table(project: Project, results: Sequence[VectorResult]) -> Table:
             outcome.outcome_class.value,
             f"{outcome.score:,}",
             f"{outcome.fuel_used:,}",
-            f"{outcome.fuel_used / limit:.1%}",
+            "billed" if _is_billed(outcome) else f"{outcome.fuel_used / limit:.1%}",
             mark,
         )
     return table
@@ -46,7 +46,7 @@ def print_outcome(outcome: Outcome, limit: int) -> None:
         "valid": "yes" if outcome.valid else "no",
         "message": outcome.message,
         "metrics": ", ".join(f"{name} {value:,}" for name, value in outcome.metrics.items()),
-        "fuel": f"{outcome.fuel_used:,} of {limit:,}",
+        "fuel": fuel_words(outcome, limit),
         "host calls": ", ".join(f"{name} {n:,}" for name, n in outcome.host_calls) or "none",
     }
     for name, value in rows.items():
@@ -58,6 +58,19 @@ def print_outcome(outcome: Outcome, limit: int) -> None:
     advice = outcome_advice(outcome)
     if advice:
         say(advice)
+
+
+def fuel_words(outcome: Outcome, limit: int) -> str:
+    """Return what an evaluation burned, or that it is billed all of it for how it ended."""
+    if _is_billed(outcome):
+        return (
+            f"{outcome.fuel_used:,} billed, the limit: a {outcome.outcome_class.value} costs it all"
+        )
+    return f"{outcome.fuel_used:,} of {limit:,}"
+
+
+def _is_billed(outcome: Outcome) -> bool:
+    return outcome.outcome_class in {OutcomeClass.TRAP, OutcomeClass.HOST_LIMIT}
 
 
 def difference_lines(project: Project, wrong: Sequence[VectorResult]) -> list[str]:

@@ -18,6 +18,8 @@ from protocol.identity import Hotkey
 from validator_node.errors import ConfigError
 from validator_node.keys import KEYSTORE_MAGIC, load_keystore, passphrase, read_secret
 
+_ENCRYPTED = (b"$NACL", b"$ANSIBLE_VAULT", b"gAAAAA")
+"""How wallets of the Bittensor SDK begin that have a password: its own, and two older ones."""
 _FILE_LIMIT = 16_384
 
 
@@ -28,6 +30,12 @@ def load_owner_key(path: Path, passphrase_file: Path | None) -> Hotkey:
         return load_keystore(path, passphrase(passphrase_file)).hotkey
     if data.lstrip().startswith(b"{"):
         return _wallet_hotkey(path, data)
+    if data.startswith(_ENCRYPTED):
+        raise ConfigError(
+            f"key {path}: is an encrypted key of a Bittensor wallet, which this command cannot "
+            "open; make the hotkey's file without a password from its mnemonic: "
+            "`btcli wallet regen-hotkey --no-use-password`"
+        )
     return Hotkey(_seed(path, data.decode(errors="replace").strip()))
 
 
@@ -38,15 +46,29 @@ def _wallet_hotkey(path: Path, data: bytes) -> Hotkey:
         raise ConfigError(f"key {path}: found damaged JSON; expected a wallet's hotkey") from None
     seed = content.get("secretSeed")
     if not isinstance(seed, str):
-        raise ConfigError(
-            f"key {path}: found no secretSeed; expected an unencrypted hotkey file with its seed. "
-            "Make it anew from its mnemonic by `btcli wallet regen-hotkey`"
-        )
+        raise ConfigError(f"key {path}: {_seedless(content)}")
     hotkey = Hotkey(_seed(path, seed))
     address = content.get("ss58Address", hotkey.address)
     if address != hotkey.address:
         raise ConfigError(f"key {path}: its seed belongs to {hotkey.address}, not to {address}")
     return hotkey
+
+
+def _seedless(content: dict[str, object]) -> str:
+    """Return what a wallet's file without a seed is, and what to do."""
+    if content.get("secretPhrase"):
+        return (
+            "has a mnemonic and no secretSeed; make the file anew from it: "
+            "`btcli wallet regen-hotkey --no-use-password`"
+        )
+    if content.get("privateKey"):
+        return (
+            "has a private key and no secretSeed, as of a key derived by a path (//name); its seed "
+            "cannot be found from it, so use a hotkey that was made from a mnemonic or a seed"
+        )
+    if content.get("publicKey") or content.get("ss58Address"):
+        return "is the public half of a key, with no secretSeed; name the hotkey's own file"
+    return "found no secretSeed; expected the hotkey file of a Bittensor wallet"
 
 
 def _seed(path: Path, text: str) -> bytes:
