@@ -206,7 +206,7 @@ class ConsensusDriver:
     def _perform(self, effect: fx.Effect) -> list[Turn]:
         match effect:
             case fx.PersistVow() | fx.PersistFloor() | fx.PersistEpoch() | fx.PersistNote():
-                self._journal.append(effect)
+                self._saving.append(effect)
             case fx.Broadcast(message):
                 self._outbox.broadcast(message)
             case fx.Send(peer, message):
@@ -261,8 +261,7 @@ class ConsensusDriver:
             if isinstance(action, Statement):
                 self.pool.execute(action.header)
         self.batching.note_executed(header.seq)
-        for no_op in outcome.no_ops:
-            self.no_ops[no_op.reason] += 1
+        self.no_ops.update(no_op.reason for no_op in outcome.no_ops)
         for on_executed in self.events.executed:
             on_executed(header, outcome)
         root = self._store.root_after(header.seq)

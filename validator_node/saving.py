@@ -3,7 +3,9 @@
 Rules:
 1. The store follows the journal. It is flushed `FLUSH_S` after its first change, so that not every
    decision waits for a second fsync. The slots that a crash takes from it come back from the
-   journal: their certificates, and the bodies that this node approved; others are fetched.
+   journal: their certificates, and the bodies that this node approved; others are fetched. At an
+   epoch's edge the store is flushed first: were every validator killed at once there, with journals
+   of the new epoch and stores of the old, nobody could show the others the slots between.
 2. What a stable checkpoint covers is flushed before the journal forgets it, and the journal forgets
    only what is executed here: others may have certified slots that this node still votes on.
 3. An own statement leaves only after a flush: the bodies it admits may be nowhere else.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import trio
 
+from consensus.effects import Persist, PersistEpoch
 from validator_node.journal_bridge import AnyJournal
 from validator_node.store import Store
 
@@ -37,6 +40,12 @@ class Saving:
         """How long a sync takes, averaged."""
         self.due_at: float | None = None
         """When the next flush is due; None while nothing waits for it."""
+
+    def append(self, effect: Persist) -> None:
+        """Append an effect to the journal; a new epoch only once the store is flushed (rule 1)."""
+        if isinstance(effect, PersistEpoch):
+            self._store.flush()
+        self._journal.append(effect)
 
     def cover(self, seq: int) -> None:
         """Let the journal forget the slots up to `seq`, once they are executed."""

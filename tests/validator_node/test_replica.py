@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from consensus.effects import PersistEpoch
+from consensus.effects import Persist, PersistEpoch
 from consensus.engine import Engine
 from consensus.messages import DecidedSlot
 from protocol.codec import sha256
@@ -182,7 +182,9 @@ async def relearn(driver: ConsensusDriver, restored: Restored, slots: int) -> No
         nursery.cancel_scope.cancel()
 
 
-async def test_a_database_behind_its_journals_epoch_is_relearned(tmp_path: Path) -> None:
+async def test_a_database_behind_its_journals_epoch_is_relearned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     restored = Restored(tmp_path)
     assert restored.edge.checkpoint.seq == 4
     with restored.opened() as (driver, why):
@@ -191,12 +193,20 @@ async def test_a_database_behind_its_journals_epoch_is_relearned(tmp_path: Path)
         # The statements' counters are those of the epoch that the database is in.
         assert [driver.pool.executed(signer) for signer in range(4)] == [1, 1, 1, 1]
         await relearn(driver, restored, 2)
+    unsaved: list[bool] = []
+
+    def append(_: RelearningJournal, effect: Persist) -> None:
+        if isinstance(effect, PersistEpoch):
+            unsaved.append(driver._store.is_dirty)
+
+    monkeypatch.setattr(RelearningJournal, "append", append)
     with restored.opened() as (driver, why):
         assert "ends at slot 3" in why
         driver_slots, restored.slots = restored.slots, restored.slots[2:]
         with pytest.raises(ExceptionGroup) as ended:
             await relearn_rest(driver, restored)
         assert ended.group_contains(ResyncNeeded)
+        assert unsaved == [False]  # the store is on the disk before a journal knows the epoch
         restored.slots = driver_slots
     with restored.opened() as (driver, why):
         assert why == ""
