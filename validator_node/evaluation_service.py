@@ -3,26 +3,32 @@
 Rules:
 1. The input is what admission fixed: version, parameters, body and context. Nothing local enters
    it.
-2. A Fault (deadline, lost worker, missing body) is not a verdict: the evaluation is tried again
-   `RETRIES` times, then this validator abstains and counts it.
-3. A missing body is fetched by hash from the other validators, by `FETCHERS` tasks of their own
-   and for each hotkey one at a time: whoever holds bodies back delays his own evaluations only.
+2. A Fault (deadline, lost worker, missing module) is not a verdict: the evaluation is tried again,
+   ever more rarely (`RETRY_AFTER_S` to `RETRY_AT_MOST_S`), until the network has ended the
+   submission. What is likely to end the same way again and costs a worker's time (`COSTLY`) is
+   tried `RETRIES` times: then this validator abstains and counts it.
+3. A missing body is awaited (`blobs.awaited`) until it is here or the network has ended the
+   submission: no local bound gives up before the agreed one. Whoever holds bodies back delays his
+   own evaluations only.
 4. After a restart everything unsettled that this validator has not stated is evaluated again.
-5. All that is owed stands in the pool's queue, as far as `CONSUMERS` allows: who is served next is
-   the pool's decision. A challenge's share of working time is its share of the emission.
+5. As far as `CONSUMERS` allows, what is owed stands in the pool's queue, where the pool decides who
+   is served next: a challenge's share of working time is its share of the emission. Beyond that,
+   hotkeys take turns. What waits to be tried again takes no place.
 6. Each evaluation has an entry in the audit log, one that ended in a Fault too. The log reaches
    the disk within `FLUSH_EVERY_S`.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Protocol
 
 import structlog
 import trio
 
-from protocol.codec import ZERO_DIGEST, sha256
+from protocol.codec import ZERO_DIGEST
 from protocol.records.challenge import Challenge, EvaluationContext
 from protocol.records.challenge_storage import StorageEntry
 from protocol.records.statement import VerdictItem
@@ -32,7 +38,7 @@ from registry.access import challenge as find_challenge
 from registry.challenge_storage import snapshot
 from registry.pending import unsettled
 from registry.submissions import Admitted
-from runtime.errors import Fault
+from runtime.errors import Fault, FaultReason
 from runtime.fair_queue import Claim
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome
@@ -41,20 +47,39 @@ from storage.audit_log import AuditLog, Evaluated
 from storage.errors import BlobDamagedError
 from validator_node.errors import BodyMissingError
 from validator_node.founding import now_ms
+from validator_node.hotkey_turns import HotkeyTurns
 from validator_node.speaker import Speaker
 from validator_node.store import Store
 
 RETRIES = 3
 RETRY_AFTER_S = 1.0
+RETRY_AT_MOST_S = 60.0
+COSTLY = frozenset(
+    {
+        FaultReason.DEADLINE,
+        FaultReason.BAD_JOB,
+        FaultReason.COMPILE,
+        FaultReason.COMPILE_TIMEOUT,
+        FaultReason.COMPILE_LIMIT,
+        FaultReason.COMPILE_CRASH,
+    }
+)
 CONSUMERS = 256
-"""Evaluations in the pool or waiting for their body: well below the pool's `queue_limit`, and twice
-what one hotkey may have pending by default, so that the pool has somebody else's to choose."""
-FETCHERS = 8
+"""Evaluations in the pool: well below its `queue_limit`, and twice what one hotkey may have pending
+by default, so that the pool has somebody else's to choose."""
 FLUSH_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
 
-FetchBody = Callable[[Submission], Awaitable[bytes | None]]
+
+class AwaitsBodies(Protocol):
+    """Brings the bodies that are lacking (`blobs.AwaitedBodies`)."""
+
+    def owe(self, submission: Submission, on_here: Callable[[], None]) -> None:
+        """Call `on_here` once the body is in the store."""
+
+    def forget(self, submission_id: bytes) -> None:
+        """Bring it no longer."""
 
 
 class EvaluationService:
@@ -65,7 +90,7 @@ class EvaluationService:
         store: Store,
         pool: WorkerPool,
         speaker: Speaker,
-        fetch_body: FetchBody,
+        bodies: AwaitsBodies,
         audit: AuditLog,
         *,
         deadline_ms: int,
@@ -73,24 +98,24 @@ class EvaluationService:
         self._store = store
         self._pool = pool
         self._speaker = speaker
-        self._fetch_body = fetch_body
+        self._bodies = bodies
         self._audit = audit
         self._deadline_ms = deadline_ms
-        self._queue: deque[Admitted] = deque()
+        self._queue: HotkeyTurns[Admitted] = HotkeyTurns()
         self._ready = trio.Event()
-        self._bodiless: OrderedDict[bytes, deque[Admitted]] = OrderedDict()
-        """What waits for its body, by hotkey."""
-        self._fetching: set[bytes] = set()
-        """Hotkeys of which a body is being fetched."""
-        self._lacking = trio.Event()
-        self._refetched: set[bytes] = set()
-        """Submissions whose body was here and could not be read; no second fetch for them."""
+        self._lacking: dict[bytes, Admitted] = {}
+        """What waits for its body."""
+        self._tries: Counter[bytes] = Counter()
+        """How often an evaluation that is owed has failed."""
+        self._later: list[tuple[float, bytes, Admitted]] = []
+        """A heap of what is tried again, and when."""
+        self._postponed = trio.Event()
         self._jobs = 0
         self.classes: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._queue) + sum(map(len, self._bodiless.values()))
+        return len(self._queue) + len(self._lacking) + len(self._later)
 
     def add(self, admitted: Admitted) -> None:
         """Queue an admitted submission.
@@ -99,14 +124,29 @@ class EvaluationService:
         state, for each registered hotkey (`registry.pending`).
         """
         if self._store.has_body(admitted.submission.body_hash):
-            self._queue.append(admitted)
-            self._ready.set()
+            self._enqueue(admitted)
         else:
             self._await_body(admitted)
 
+    def on_ended(self, submission_id: bytes) -> None:
+        """Owe a verdict no longer: the network has ended the submission."""
+        if self._lacking.pop(submission_id, None) is not None:
+            self._bodies.forget(submission_id)
+            self.faults[BodyMissingError.reason] += 1
+            self.faults["abstained"] += 1
+
+    def _enqueue(self, admitted: Admitted) -> None:
+        self._queue.add(admitted.submission.hotkey, admitted)
+        self._ready.set()
+
     def _await_body(self, admitted: Admitted) -> None:
-        self._bodiless.setdefault(admitted.submission.hotkey, deque()).append(admitted)
-        self._lacking.set()
+        self._lacking[admitted.submission_id] = admitted
+
+        def on_here() -> None:
+            if self._lacking.pop(admitted.submission_id, None) is not None:
+                self._enqueue(admitted)
+
+        self._bodies.owe(admitted.submission, on_here)
 
     def resume(self, hotkey: bytes) -> int:
         """Queue what is unsettled and unstated by validator `hotkey`; return how much that is."""
@@ -123,8 +163,7 @@ class EvaluationService:
         """Evaluate for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush)
-            for _ in range(FETCHERS):
-                nursery.start_soon(self._fetch)
+            nursery.start_soon(self._try_again)
             for _ in range(CONSUMERS):
                 nursery.start_soon(self._consume)
 
@@ -133,80 +172,71 @@ class EvaluationService:
             await trio.sleep(FLUSH_EVERY_S)
             await trio.to_thread.run_sync(self._audit.flush)
 
-    async def _fetch(self) -> None:
-        while True:
-            hotkey = next((key for key in self._bodiless if key not in self._fetching), None)
-            if hotkey is None:
-                self._lacking = trio.Event()
-                await self._lacking.wait()
-                continue
-            self._fetching.add(hotkey)
-            try:
-                await self._fetch_for(hotkey)
-            finally:
-                self._fetching.discard(hotkey)
-                self._lacking.set()
-
-    async def _fetch_for(self, hotkey: bytes) -> None:
-        """Bring the body of a hotkey's oldest submission that lacks one."""
-        waiting = self._bodiless[hotkey]
-        admitted = waiting.popleft()
-        if waiting:
-            self._bodiless.move_to_end(hotkey)
-        else:
-            del self._bodiless[hotkey]
-        for attempt in range(RETRIES):
-            if self._store.result(admitted.submission_id) is not None:
-                return
-            body = await self._fetch_body(admitted.submission)
-            if body is not None and sha256(body) == admitted.submission.body_hash:
-                self._queue.append(admitted)
-                self._ready.set()
-                return
-            self._fault(admitted, BodyMissingError(admitted.submission.body_hash), attempt)
-            await trio.sleep(RETRY_AFTER_S * (attempt + 1))
-        self.faults["abstained"] += 1
-
     async def _consume(self) -> None:
         while True:
             while not self._queue:
                 self._ready = trio.Event()
                 await self._ready.wait()
-            admitted = self._queue.popleft()
+            admitted = self._queue.take()
             if self._store.result(admitted.submission_id) is None:
                 await self._evaluate(admitted)
+            else:
+                self._give_up(admitted)
 
     async def _evaluate(self, admitted: Admitted) -> None:
-        for attempt in range(RETRIES):
-            body = self._held_body(admitted.submission)
-            if body is None:  # dropped or damaged meanwhile: it is fetched once more
-                if admitted.submission_id in self._refetched:
-                    self._fault(admitted, BodyMissingError(admitted.submission.body_hash), attempt)
-                    break
-                self._refetched.add(admitted.submission_id)
-                self._await_body(admitted)
-                return
-            try:
-                outcome = await self._run_job(admitted, body)
-            except Fault as fault:
-                self._fault(admitted, fault, attempt)
-                await trio.sleep(RETRY_AFTER_S * (attempt + 1))
-                continue
-            self.classes[outcome.outcome_class] += 1
-            self._state(admitted, outcome)
-            self._refetched.discard(admitted.submission_id)
+        body = self._held_body(admitted.submission)
+        if body is None:  # dropped or damaged meanwhile: it is fetched anew
+            self._fault(admitted, BodyMissingError(admitted.submission.body_hash))
             return
-        self._refetched.discard(admitted.submission_id)
-        self.faults["abstained"] += 1
+        try:
+            outcome = await self._run_job(admitted, body)
+        except Fault as fault:
+            self._fault(admitted, fault)
+            return
+        self._tries.pop(admitted.submission_id, None)
+        self.classes[outcome.outcome_class] += 1
+        self._state(admitted, outcome)
 
-    def _fault(self, admitted: Admitted, fault: Fault | BodyMissingError, attempt: int) -> None:
+    def _fault(self, admitted: Admitted, fault: Fault | BodyMissingError) -> None:
+        """Count a fault, and try again later (rule 2)."""
+        submission_id = admitted.submission_id
+        self._tries[submission_id] += 1
+        tries = self._tries[submission_id]
         self.faults[str(fault.reason)] += 1
         log.warning(
             "evaluation fault",
-            submission=admitted.submission_id.hex()[:16],
+            submission=submission_id.hex()[:16],
             reason=str(fault),
-            attempt=attempt + 1,
+            attempt=tries,
         )
+        if fault.reason in COSTLY and tries >= RETRIES:
+            self._give_up(admitted)
+            return
+        wait_s = min(RETRY_AT_MOST_S, RETRY_AFTER_S * 2.0 ** min(tries - 1, 16))
+        heappush(self._later, (trio.current_time() + wait_s, submission_id, admitted))
+        self._postponed.set()
+
+    def _give_up(self, admitted: Admitted) -> None:
+        """Owe a verdict no longer; one that failed before was never stated."""
+        if self._tries.pop(admitted.submission_id, 0):
+            self.faults["abstained"] += 1
+
+    async def _try_again(self) -> None:
+        """Queue what was postponed, when it is time."""
+        while True:
+            self._postponed = trio.Event()
+            now = trio.current_time()
+            while self._later and self._later[0][0] <= now:
+                _, submission_id, admitted = heappop(self._later)
+                if self._store.result(submission_id) is not None:
+                    self._give_up(admitted)
+                elif self._held_body(admitted.submission) is None:
+                    self._await_body(admitted)
+                else:
+                    self._enqueue(admitted)
+            wait_s = self._later[0][0] - now if self._later else float("inf")
+            with trio.move_on_after(wait_s):
+                await self._postponed.wait()
 
     async def _run_job(self, admitted: Admitted, body: bytes) -> Outcome:
         """Return the outcome, and leave an entry in the audit log. Raises `Fault`."""

@@ -98,6 +98,10 @@ def _work(node: Node) -> dict[str, Figure]:
             "Submissions whose body is on its way",
             lambda: len(intake.awaited) if intake.awaited is not None else 0,
         ),
+        "bodies_owed": (
+            "Admitted submissions whose body this validator lacks",
+            lambda: intake.awaited.owed if intake.awaited is not None else 0,
+        ),
         "evaluations_waiting": ("Admitted, not yet evaluated here", lambda: len(node.evaluations)),
         "pending": ("Submissions admitted and not ended", lambda: node.tally.pending),
         "results_epoch": (
@@ -187,7 +191,11 @@ def _sync(node: Node) -> dict[str, Figure]:
         ),
         "blob_bytes_in_flight": (
             "Bytes of blobs being fetched",
-            lambda: node.fetcher.bytes_in_flight,
+            lambda: (
+                node.fetcher.bytes_in_flight
+                + node.module_fetcher.queue.held_bytes
+                + (0 if node.intake.awaited is None else node.intake.awaited.queue.held_bytes)
+            ),
         ),
     }
 

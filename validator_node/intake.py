@@ -119,9 +119,7 @@ class Intake:
             has=self._has_body,
             keep=self._store.put_body,
             on_here=self._on_body,
-            on_unavailable=lambda posted: self._refuse(
-                posted.signed.submission, "body_unavailable"
-            ),
+            on_refused=lambda posted, reason: self._refuse(posted.signed.submission, reason),
         )
         return AwaitedBodies(fetcher, callbacks, self._now)
 
@@ -192,6 +190,8 @@ class Intake:
                 self._refuse(submission, refusal.reason)
                 if refusal.reason != "duplicate":
                     return answer_of(refusal.reason)
+                if self.awaited is not None:
+                    self.awaited.note_peer(submission.submission_id, peer_id)
             else:
                 fresh[submission.submission_id] = posted
         for posted in fresh.values():

@@ -51,13 +51,14 @@ EPOCHS_VALID = 1
 """A submission may be admitted in this many epochs after the one in which it was made."""
 LARGE_EVERY = 4
 """One body in this many is made `body_bytes` long."""
-OFFER_POLL_S = 0.5
-OFFER_DEADLINE_S = 60.0
-"""How long a body is handed out, at most."""
+OFFER_POLL_S = 1.0
+OFFER_DEADLINE_S = 150.0
+"""How long a body is handed out that nobody admits: validators await one for 120 s."""
 LAST_OFFERS_S = 5.0
 """How long a miner that is told to stop goes on handing out what is not taken."""
-TAKEN = frozenset({"pending", "uncertified", "ended", "refused"})
-"""States of a submission whose body the validators can get from each other, or do not want."""
+TAKEN = frozenset({"uncertified", "ended"})
+"""States of a submission whose body nobody waits for. While it is pending, validators may lack it
+that did not admit it; and what the asked one has refused another may have taken."""
 
 log = structlog.get_logger(__name__)
 
@@ -170,6 +171,7 @@ class Miner:
         while not stop.is_set():
             await self._publish(network, names[turn % len(names)])
             turn += 1
+            await self._room_to_offer(stop)
             with trio.move_on_after(self._config.interval_s):
                 await stop.wait()
 
@@ -178,17 +180,25 @@ class Miner:
         while True:
             await trio.sleep(OFFER_POLL_S)
             for submission_id, since in self._offers.open():
-                overdue = trio.current_time() - since > OFFER_DEADLINE_S
-                if overdue or await self._state(network, submission_id) in TAKEN:
+                state = await self._state(network, submission_id)
+                late = trio.current_time() - since > OFFER_DEADLINE_S and state != "pending"
+                if late or state in TAKEN:
                     self._offers.drop(submission_id)
                     self._taken.set()
                     self._taken = trio.Event()
-                if overdue:
-                    log.warning("body not taken", submission=submission_id.hex()[:16])
+                if late and state not in TAKEN:
+                    log.warning("body not taken", submission=submission_id.hex()[:16], state=state)
 
     async def _offers_taken(self) -> None:
         while self._offers:
             await self._taken.wait()
+
+    async def _room_to_offer(self, stop: trio.Event) -> None:
+        """Wait until a message's long bodies fit beside what is offered, or until `stop`."""
+        size = self._config.per_message * self._config.body_bytes
+        while not (stop.is_set() or self._offers.has_room_for(size)):
+            with trio.move_on_after(OFFER_POLL_S):
+                await self._taken.wait()
 
     async def _state(self, network: Network, submission_id: bytes) -> str:
         try:

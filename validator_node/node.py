@@ -28,7 +28,6 @@ from storage.audit_log import AuditLog
 from storage.errors import StorageError
 from validator_node.batch_check import Checker
 from validator_node.blobs import BlobFetcher, BlobService, over
-from validator_node.bodies import Bodies
 from validator_node.canary import CanaryService, log_decision
 from validator_node.chain_access import ChainAccess
 from validator_node.config import NodeConfig
@@ -41,6 +40,7 @@ from validator_node.intake import Intake
 from validator_node.key_relay import KeyRelay
 from validator_node.keys import Keys
 from validator_node.links import ConsensusLinks
+from validator_node.module_fetcher import ModuleFetcher
 from validator_node.modules import Modules
 from validator_node.network.network import Network
 from validator_node.outbox import Outbox
@@ -130,21 +130,12 @@ class Node:
         self.fetcher = BlobFetcher(over(network), on_lie=self._on_blob_lie)
         changes = self.driver.batching.changes
         self.registry = RegistryGossip(network, self.store, changes, self.driver.tell_work)
-        bodies = Bodies(self.store, self.fetcher, self._validators, self.registry.holders)
-        self.evaluations = EvaluationService(
-            self.store,
-            pool,
-            self.speaker,
-            bodies.body,
-            self.audit,
-            deadline_ms=config.evaluation_deadline_ms,
+        self.module_fetcher = ModuleFetcher(
+            self.fetcher, lambda: [*self._validators(), *self.registry.holders()]
         )
+        deadline_ms = config.evaluation_deadline_ms
         self.canary = CanaryService(
-            pool,
-            modules,
-            bodies.module,
-            say=self.speaker.add,
-            deadline_ms=config.evaluation_deadline_ms,
+            pool, modules, self.module_fetcher.fetch, say=self.speaker.add, deadline_ms=deadline_ms
         )
         self.intake = Intake(
             self.store,
@@ -156,6 +147,10 @@ class Node:
             max_pending=config.max_pending,
             fetcher=self.fetcher,
             validators=self._validators,
+        )
+        assert self.intake.awaited is not None, "it has a fetcher"
+        self.evaluations = EvaluationService(
+            self.store, pool, self.speaker, self.intake.awaited, self.audit, deadline_ms=deadline_ms
         )
         self.topics = SubmissionTopics(network, self.intake)
         self.weights = WeightService(
@@ -246,11 +241,12 @@ class Node:
     def _on_executed(self, header: Header, outcome: Outcome) -> None:
         self.tally.on_executed(len(outcome.admitted), outcome.results)
         for admitted in outcome.admitted:
-            self.intake.on_admitted(admitted.submission_id)
-            if self.me is not None:
+            if self.me is not None:  # before the intake lets go of it: it may lack its body
                 self.evaluations.add(admitted)
+            self.intake.on_admitted(admitted.submission_id)
         for result in outcome.results:
             self.intake.on_admitted(result.submission_id)
+            self.evaluations.on_ended(result.submission_id)
             self.speaker.drop("verdict", result.submission_id)
         for decided in outcome.decided:
             log_decision(decided)
@@ -311,6 +307,7 @@ class Node:
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.evaluations.run)
             nursery.start_soon(self.canary.run)
+            nursery.start_soon(self.module_fetcher.run)
             nursery.start_soon(self._sample)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self.follower.run)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from protocol.codec import ZERO_DIGEST, sha256
+from protocol.codec import ZERO_DIGEST, decode, encode, sha256
+from protocol.records.blob import BlobReply, BlobRequest
 from protocol.records.statement import Statement, StatementItem, VerdictItem
-from protocol.records.submission import Submission
+from protocol.records.submission import PostedSubmission
 from registry.submissions import Admitted
 from runtime.pool import open_pool
 from storage.audit_log import AuditLog, read_audit
 from tests.runtime.modules import POLICY, WORLD, module, output, returning
 from tests.support import World, make_challenge, replaced
 from tests.validator_node.network.support import until
+from validator_node.blobs import AwaitedBodies, BlobFetcher
+from validator_node.blobs.awaited import BodyCallbacks
 from validator_node.evaluation_service import RETRIES, EvaluationService
 from validator_node.speaker import Speaker
 from validator_node.store import Store
@@ -38,7 +41,9 @@ class Site:
         self.folder = folder
         self.audit = AuditLog(store.database, folder / "audit")
         self.items: list[StatementItem] = []
-        self.fetched = 0
+        self.held: dict[bytes, bytes] = {sha256(BODY): BODY}
+        """What another validator has."""
+        self.asked: list[bytes] = []
         self.said = trio.Event()
         self.speaker = Speaker(
             world.voters,
@@ -60,22 +65,37 @@ class Site:
         challenge = replaced(make_challenge("alpha"), module_hash=sha256(code), policy=POLICY)
         return Admitted(submission.submission_id, submission, challenge, WORLD)
 
-    async def fetch(self, submission: Submission) -> bytes | None:
-        self.fetched += 1
-        self.store.put_body(submission.body_hash, BODY)
-        return BODY
+    async def _ask(self, peer_id: str, data: bytes, deadline_s: float) -> bytes:
+        request = decode(BlobRequest, data)
+        self.asked.append(request.digest)
+        blob = self.held.get(request.digest, b"")
+        end = request.offset + request.length
+        return encode(BlobReply(size=len(blob), data=blob[request.offset : end]))
+
+    def bodies(self) -> AwaitedBodies:
+        def refuse(posted: PostedSubmission, reason: str) -> None:
+            raise AssertionError(f"nothing is fetched here that is not owed: {reason}")
+
+        callbacks = BodyCallbacks(
+            validators=lambda: ["validator"],
+            has=lambda submission: self.store.body(submission.body_hash) is not None,
+            keep=self.store.put_body,
+            on_here=lambda posted: refuse(posted, "here"),
+            on_refused=refuse,
+        )
+        return AwaitedBodies(BlobFetcher(self._ask), callbacks, trio.current_time)
 
     @asynccontextmanager
-    async def running(
-        self, fetch_body: Callable[[Submission], Awaitable[bytes | None]]
-    ) -> AsyncIterator[EvaluationService]:
+    async def running(self) -> AsyncIterator[EvaluationService]:
         async with (
             open_pool(1, module_source={sha256(GOOD): GOOD}.get) as pool,
             trio.open_nursery() as nursery,
         ):
+            bodies = self.bodies()
             service = EvaluationService(
-                self.store, pool, self.speaker, fetch_body, self.audit, deadline_ms=20_000
+                self.store, pool, self.speaker, bodies, self.audit, deadline_ms=20_000
             )
+            nursery.start_soon(bodies.run)
             nursery.start_soon(service.run)
             nursery.start_soon(self.speaker.run)
             yield service
@@ -87,14 +107,10 @@ class Site:
         self.audit.flush()
 
 
-async def _has_none(submission: Submission) -> bytes | None:
-    return None
-
-
 async def test_a_verdict_is_stated_and_audited(world: World, store: Store, tmp_path: Path) -> None:
     site = Site(world, store, tmp_path)
     admitted = site.admitted()
-    async with site.running(site.fetch) as service:
+    async with site.running() as service:
         service.add(admitted)
         with trio.fail_after(WAIT_S):
             await site.said.wait()
@@ -114,29 +130,68 @@ async def test_a_verdict_is_stated_and_audited(world: World, store: Store, tmp_p
     assert service.classes == {"ok": 1}
 
 
-async def test_a_fault_is_audited_and_ends_in_abstaining(
-    world: World, store: Store, tmp_path: Path
+async def test_a_fault_is_audited_and_ended_by_the_network_alone(
+    world: World, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(world, store, tmp_path)
-    async with site.running(site.fetch) as service:
-        service.add(site.admitted(code=b"a module that nobody has"))
+    admitted = site.admitted(code=b"a module that nobody has")
+    async with site.running() as service:
+        service.add(admitted)
         await site.audited(RETRIES)
+        assert service.faults.keys() == {"module_missing"}
+        assert len(service) <= 1
+        monkeypatch.setattr(store, "result", lambda _id: "it has ended")
         await until(lambda: service.faults["abstained"])
     entries = list(read_audit(store.database, tmp_path / "audit"))
-    assert [entry.event.fault for entry in entries] == ["module_missing"] * RETRIES
+    assert {entry.event.fault for entry in entries} == {"module_missing"}
     assert {entry.event.verdict_hash for entry in entries} == {ZERO_DIGEST}
     assert site.items == []
-    assert service.faults == {"module_missing": RETRIES, "abstained": 1}
+    assert service.faults["module_missing"] >= RETRIES
 
 
-async def test_a_body_that_nobody_has_ends_in_abstaining(
+async def test_what_costs_a_workers_time_each_time_is_given_up(
     world: World, store: Store, tmp_path: Path
 ) -> None:
     site = Site(world, store, tmp_path)
-    async with site.running(_has_none) as service:
-        service.add(site.admitted())
+    admitted = site.admitted()
+    bad = replaced(admitted.challenge, params=b"no map")
+    async with site.running() as service:
+        service.add(dataclasses.replace(admitted, challenge=bad))
         await until(lambda: service.faults["abstained"])
-    assert len(site.audit) == 0
+    assert service.faults == {"bad_job": RETRIES, "abstained": 1}
+
+
+async def test_a_body_that_nobody_has_is_asked_for_until_somebody_has_it(
+    world: World, store: Store, tmp_path: Path
+) -> None:
+    """However long: only the network's end of the submission ends it."""
+    site = Site(world, store, tmp_path)
+    site.held.clear()
+    admitted = site.admitted()
+    async with site.running() as service:
+        service.add(admitted)
+        await until(lambda: len(site.asked) > RETRIES)
+        assert (len(service), len(site.audit), service.faults) == (1, 0, {})
+        site.held[sha256(BODY)] = BODY
+        with trio.fail_after(WAIT_S):
+            await site.said.wait()
+    [item] = site.items
+    assert item.submission_id == admitted.submission_id
+
+
+async def test_a_body_is_awaited_no_longer_when_the_network_has_ended_it(
+    world: World, store: Store, tmp_path: Path
+) -> None:
+    site = Site(world, store, tmp_path)
+    site.held.clear()
+    admitted = site.admitted()
+    async with site.running() as service:
+        service.add(admitted)
+        await until(lambda: site.asked)
+        service.on_ended(admitted.submission_id)
+        service.on_ended(admitted.submission_id)
+        assert len(service) == 0
+    assert service.faults == {"body_missing": 1, "abstained": 1}
     assert site.items == []
 
 
@@ -144,34 +199,31 @@ async def test_a_hotkey_whose_bodies_do_not_come_delays_nobody_else(
     world: World, store: Store, tmp_path: Path
 ) -> None:
     site = Site(world, store, tmp_path)
-    asked: list[bytes] = []
-
-    async def fetch(submission: Submission) -> bytes | None:
-        asked.append(submission.hotkey)
-        if submission.hotkey == world.miners[0].public_key:
-            await trio.sleep_forever()
-        return await site.fetch(submission)
-
-    async with site.running(fetch) as service:
+    async with site.running() as service:
         for number in range(40):
             submission = world.submission(b"%d" % number)
-            service.add(dataclasses.replace(site.admitted(), submission=submission))
-        other = dataclasses.replace(site.admitted(), submission=world.submission(BODY, miner=1))
-        service.add(other)
+            missing = dataclasses.replace(site.admitted(), submission=submission)
+            service.add(dataclasses.replace(missing, submission_id=submission.submission_id))
+        submission = world.submission(BODY, miner=1)
+        other = dataclasses.replace(site.admitted(), submission=submission)
+        service.add(dataclasses.replace(other, submission_id=submission.submission_id))
         with trio.fail_after(WAIT_S):
             await site.said.wait()
-    assert site.items[0].submission_id == other.submission_id
-    assert asked.count(world.miners[0].public_key) == 1
-    assert len(service) == 39
+        assert site.items[0].submission_id == submission.submission_id
+        assert len(service) == 40
 
 
-async def test_a_body_that_is_here_and_cannot_be_read_is_fetched_once_more_and_then_given_up(
+async def test_a_body_that_is_here_and_cannot_be_read_is_fetched_anew(
     world: World, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(world, store, tmp_path)
-    monkeypatch.setattr(store, "body", lambda _digest: None)
-    async with site.running(site.fetch) as service:
-        service.add(site.admitted())
-        await until(lambda: service.faults["abstained"])
-    assert site.fetched == 2
-    assert site.items == []
+    admitted = site.admitted()
+    store.put_body(sha256(BODY), BODY)
+    read = store.body
+    monkeypatch.setattr(store, "body", lambda digest: read(digest) if site.asked else None)
+    async with site.running() as service:
+        service.add(admitted)
+        with trio.fail_after(WAIT_S):
+            await site.said.wait()
+    assert site.asked == [sha256(BODY)]
+    assert service.faults == {"body_missing": 1}

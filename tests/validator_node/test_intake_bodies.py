@@ -24,7 +24,7 @@ from tests.support import POLICY, World, replaced
 from tests.validator_node.intake_support import intake_of, speaker_of
 from tests.validator_node.network.support import nodes, until
 from validator_node.batch_check import Checker
-from validator_node.blobs.awaited import BODY_DEADLINE_S, MAX_OF_HOTKEY, RETRY_S
+from validator_node.blobs.awaited import BODY_DEADLINE_S, MAX_OF_HOTKEY
 from validator_node.blobs.fetcher import BlobFetcher, over
 from validator_node.blobs.service import BlobService
 from validator_node.intake import Intake
@@ -143,7 +143,7 @@ async def test_a_body_that_does_not_come_ends_it_with_a_reason(site: Site, autoj
     posted = site.posted()
     assert site.check(posted)
     async with site.running():
-        await trio.sleep(BODY_DEADLINE_S + RETRY_S)
+        await trio.sleep(BODY_DEADLINE_S + 2)
         assert site.state(posted) == "refused body_unavailable"
         assert site.intake.refused == {"body_unavailable": 1}
         assert site.said == []

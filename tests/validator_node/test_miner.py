@@ -107,7 +107,9 @@ class Answers:
         return encode(ReceiptReply(state=state, reason="", receipt=b""))
 
 
-async def test_a_long_body_is_handed_out_until_it_is_pending(genesis: Genesis, tmp_path: Path):
+async def test_a_long_body_is_handed_out_until_nobody_waits_for_it(
+    genesis: Genesis, tmp_path: Path
+):
     """A validator hears of the submission, fetches the body from the miner, and admits it."""
     answers = Answers(genesis)
     async with nodes(1) as (validator,), trio.open_nursery() as nursery:
@@ -148,8 +150,17 @@ async def test_a_long_body_is_handed_out_until_it_is_pending(genesis: Genesis, t
             assert not done.is_set()
             answers.states[submission.submission_id] = "pending"
             await answers.asked_pending.wait()
+            again = await fetcher.fetch(  # a validator that did not admit it
+                submission.body_hash,
+                size=submission.body_size,
+                holders=[message.author],
+                max_bytes=LONG,
+                deadline_s=20,
+            )
+            assert again == body
+            answers.states[submission.submission_id] = "ended"
             await done.wait()
         nursery.cancel_scope.cancel()
     report = json.loads((tmp_path / "report.json").read_text())
     assert list(report["submitted"]) == [submission.submission_id.hex()]
-    assert report["states"] == {"pending": 1}
+    assert report["states"] == {"ended": 1}

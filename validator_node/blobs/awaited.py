@@ -1,61 +1,59 @@
-"""Submissions whose bodies are on their way: the state `fetching`, between intake and admission.
+"""The bodies of submissions that travel by hash, on their way here.
 
 Rules:
-1. An entry is a submission that passed every check but that of its body. It waits, bounded in
-   count and bytes for its hotkey and in all, until this node holds the verified body, or until
-   `BODY_DEADLINE_S` have passed. Only numbers wait here, no bodies.
-2. The body is looked for in the store, then at the peer that forwarded the submission, at its
-   author and at the validators in a random order. What brought nothing is tried again every
-   `RETRY_S`: they may be fetching it themselves.
-3. `MAX_ACTIVE` bodies are fetched at a time, one of a hotkey, the longest waiting first: a hotkey
-   whose bodies never come holds up its own.
-4. A withdrawn entry is not begun any more. If it has begun it is finished: whoever withdrew it
-   because others have admitted it needs the body all the more.
+1. *Fetching*, between intake and admission: an entry is a submission that passed every check but
+   that of its body. It waits until this node holds the verified body, or until `BODY_DEADLINE_S`
+   have passed. Only numbers wait here, no bodies.
+2. *Owed*, after admission: this validator owes a verdict and lacks the body. That wait has no
+   deadline of its own: it ends with the body, or when the network has ended the submission
+   (`forget`). An entry that is fetched when others admit its submission becomes owed, with all that
+   is known of it; what a node that owes nothing has not begun is withdrawn.
+3. The body is looked for in the store, then at the peers that forwarded the submission, at its
+   author and at the validators in a random order, in fair turns of the hotkeys (`slots`).
+4. Fetching entries are bounded for each hotkey and in all. When there are too many in all, the
+   newest one of the hotkey that has cost the most, or among equals waits for most, gives way to a
+   hotkey that has cost less, or waits for fewer. Owed ones are bounded by the state
+   (`registry.pending`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import structlog
 import trio
 
 from protocol.codec import sha256
 from protocol.records.submission import MAX_BODY_BYTES, PostedSubmission, Submission
 from validator_node.blobs.fetcher import BlobFetcher
-from validator_node.blobs.transfer import BlobUnavailableError
+from validator_node.blobs.queue import BlobQueue, Wanted
 from validator_node.blobs.turns import shuffled
 
 BODY_DEADLINE_S = 120.0
-RETRY_S = 2.0
 TICK_S = 0.25
-MAX_ACTIVE = 4
 MAX_OF_HOTKEY = 8
 MAX_BYTES_OF_HOTKEY = 4 * MAX_BODY_BYTES
+"""Bytes that have been announced; what is in memory is bounded by the queue."""
 MAX_IN_ALL = 256
-MAX_BYTES_IN_ALL = 64 * MAX_BODY_BYTES
-"""Bytes that have been announced; what is in memory is bounded by `MAX_ACTIVE` bodies."""
-
-log = structlog.get_logger(__name__)
+MAX_PEERS = 6
+"""Peers that brought a submission and are asked for its body."""
 
 
 @dataclass
 class _Entry:
     """A submission whose body is awaited."""
 
-    posted: PostedSubmission
-    message: bytes
-    """SHA-256 of the gossip message it came in."""
+    submission: Submission
+    posted: PostedSubmission | None
+    """What waits for its admission; None if that is over."""
     peers: list[str]
     """Who is asked before the validators."""
-    due: float
-    not_before: float = field(default=0.0)
-    is_active: bool = False
-
-    @property
-    def submission(self) -> Submission:
-        return self.posted.signed.submission
+    message: bytes = b""
+    """SHA-256 of the gossip message it came in."""
+    due: float = float("inf")
+    on_owed: Callable[[], None] | None = None
+    """What waits for its evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,59 +68,86 @@ class BodyCallbacks:
     """Stores a verified body under its hash."""
     on_here: Callable[[PostedSubmission], None]
     """The body is in the store."""
-    on_unavailable: Callable[[PostedSubmission], None]
-    """The body has not come in time."""
+    on_refused: Callable[[PostedSubmission, str], None]
+    """It is awaited no longer: `body_unavailable` in time, or `busy` with others'."""
 
 
 class AwaitedBodies:
-    """Fetches the bodies of submissions that travel by hash."""
+    """Fetches the bodies of submissions."""
 
     def __init__(
         self, fetcher: BlobFetcher, callbacks: BodyCallbacks, now: Callable[[], float]
     ) -> None:
-        self._fetcher = fetcher
+        self.queue = BlobQueue(fetcher.asking, now=now)
         self._do = callbacks
         self._now = now
         self._entries: dict[bytes, _Entry] = {}
-        self._withdrawn: set[bytes] = set()
-        self._changed = trio.Event()
+        self._added = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._fetching())
 
     def __contains__(self, submission_id: bytes) -> bool:
-        return submission_id in self._entries and submission_id not in self._withdrawn
+        entry = self._entries.get(submission_id)
+        return entry is not None and entry.posted is not None
+
+    @property
+    def owed(self) -> int:
+        """How many admitted submissions lack their body."""
+        return sum(entry.on_owed is not None for entry in self._entries.values())
 
     @property
     def announced_bytes(self) -> int:
         """Bytes of all the bodies that are awaited."""
         return sum(entry.submission.body_size for entry in self._entries.values())
 
+    def _fetching(self) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.posted is not None]
+
+    # --- between intake and admission --------------------------------------------------------
+
     def has_room_for(self, submissions: Sequence[Submission]) -> bool:
-        """Return whether all of these can be added (rule 1)."""
-        waiting = [entry.submission for entry in self._entries.values()]
-        every = [*waiting, *submissions]
-        if len(every) > MAX_IN_ALL or sum(s.body_size for s in every) > MAX_BYTES_IN_ALL:
-            return False
+        """Return whether all of these can be added (rule 4)."""
+        every = [*(entry.submission for entry in self._fetching()), *submissions]
         for hotkey in {submission.hotkey for submission in submissions}:
             sizes = [s.body_size for s in every if s.hotkey == hotkey]
             if len(sizes) > MAX_OF_HOTKEY or sum(sizes) > MAX_BYTES_OF_HOTKEY:
                 return False
-        return True
+        return self._giving_way(submissions) is not None
+
+    def _giving_way(self, submissions: Sequence[Submission]) -> list[_Entry] | None:
+        """Return whose place these take; None if nobody has to give way to them."""
+        fetching = self._fetching()
+        counts = Counter(entry.submission.hotkey for entry in fetching)
+        added = Counter(submission.hotkey for submission in submissions)
+        debts = {hotkey: self.queue.debt_steps(hotkey) for hotkey in counts.keys() | added.keys()}
+        ours = max(((debts[one], counts[one] + count) for one, count in added.items()), default=())
+        chosen: list[_Entry] = []
+        while len(fetching) + len(submissions) - len(chosen) > MAX_IN_ALL:
+            worst = max(counts, key=lambda one: (debts[one], counts[one]), default=None)
+            if worst is None or worst in added or (debts[worst], counts[worst]) <= ours:
+                return None
+            counts[worst] -= 1
+            its = [entry for entry in fetching if entry.submission.hotkey == worst]
+            chosen.append(its[counts[worst]])
+        return chosen
 
     def add(self, posted: PostedSubmission, message: bytes, peer_id: str) -> None:
         """Await a body; the caller has asked `has_room_for`. `message` is what it came in."""
-        submission_id = posted.signed.submission.submission_id
-        self._withdrawn.discard(submission_id)
-        if submission_id in self._entries:
+        submission = posted.signed.submission
+        if submission.submission_id in self._entries:
             return
-        self._entries[submission_id] = _Entry(
-            posted=posted,
-            message=sha256(message),
-            peers=[peer_id],
-            due=self._now() + BODY_DEADLINE_S,
+        for entry in self._giving_way([submission]) or ():
+            self._refuse(entry, "busy")
+        self._want(
+            _Entry(
+                submission=submission,
+                posted=posted,
+                peers=[peer_id],
+                message=sha256(message),
+                due=self._now() + BODY_DEADLINE_S,
+            )
         )
-        self._changed.set()
 
     def note_author(self, message: bytes, author: str) -> None:
         """Ask the author of a gossip message as well for the bodies that came announced in it."""
@@ -131,93 +156,79 @@ class AwaitedBodies:
         digest = sha256(message)
         for entry in self._entries.values():
             if entry.message == digest and author not in entry.peers:
-                entry.peers = [entry.peers[0], author]
+                entry.peers.insert(1, author)
+
+    def note_peer(self, submission_id: bytes, peer_id: str) -> None:
+        """Ask one more peer for the body of a submission: it brought it as well."""
+        entry = self._entries.get(submission_id)
+        if entry is not None and peer_id not in entry.peers and len(entry.peers) < MAX_PEERS:
+            entry.peers.append(peer_id)
 
     def withdraw(self, submission_id: bytes) -> None:
-        """Await a body no longer (rule 4); neither callback comes for it."""
+        """Admit a submission no longer: others have. Neither callback comes for it (rule 2)."""
         entry = self._entries.get(submission_id)
-        if entry is not None and entry.is_active:
-            self._withdrawn.add(submission_id)
+        if entry is not None:
+            entry.posted, entry.due = None, float("inf")
+            if entry.on_owed is None:
+                self.forget(submission_id)
+
+    # --- after admission ---------------------------------------------------------------------
+
+    def owe(self, submission: Submission, on_here: Callable[[], None]) -> None:
+        """Await the body of an admitted submission; `on_here` is called once it is in the store."""
+        known = self._entries.get(submission.submission_id)
+        if known is None:
+            self._want(_Entry(submission=submission, posted=None, peers=[], on_owed=on_here))
         else:
-            self._entries.pop(submission_id, None)
+            known.on_owed = on_here
+            self._want(known)
+
+    def forget(self, submission_id: bytes) -> None:
+        """Await a body no longer: its submission has ended. No callback comes for it."""
+        if self._entries.pop(submission_id, None) is not None:
+            self.queue.drop(submission_id)
+
+    # --- fetching ----------------------------------------------------------------------------
+
+    def _want(self, entry: _Entry) -> None:
+        submission = entry.submission
+        self._entries[submission.submission_id] = entry
+        wanted = Wanted(
+            digest=submission.body_hash,
+            size=submission.body_size,
+            max_bytes=MAX_BODY_BYTES,
+            holders=lambda: [*entry.peers, *shuffled(self._do.validators())],
+            is_here=lambda: self._do.has(submission),
+            on_body=lambda body: self._on_body(entry, body),
+        )
+        is_owed = entry.on_owed is not None
+        self.queue.want(submission.submission_id, submission.hotkey, wanted, urgent=is_owed)
+        self._added.set()
+
+    def _on_body(self, entry: _Entry, body: bytes | None) -> None:
+        del self._entries[entry.submission.submission_id]
+        if body is not None:
+            self._do.keep(entry.submission.body_hash, body)
+        if entry.posted is not None:
+            self._do.on_here(entry.posted)
+        if entry.on_owed is not None:
+            entry.on_owed()
 
     async def run(self) -> None:
         """Fetch what is awaited, for ever."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.queue.run)
             while True:
-                self._changed = trio.Event()
-                self._expire()
-                for entry in self._due():
-                    entry.is_active = True
-                    nursery.start_soon(self._attempt, entry)
+                self._added = trio.Event()
+                for entry in self._fetching():
+                    if entry.due <= self._now():
+                        self._refuse(entry, "body_unavailable")
                 with trio.move_on_after(TICK_S if self._entries else float("inf")):
-                    await self._changed.wait()
+                    await self._added.wait()
 
-    def _expire(self) -> None:
-        """End what has waited too long without having been begun."""
-        now = self._now()
-        for submission_id, entry in list(self._entries.items()):
-            if entry.due <= now and not entry.is_active:
-                del self._entries[submission_id]
-                self._do.on_unavailable(entry.posted)
-
-    def _due(self) -> list[_Entry]:
-        """Return what to begin now (rule 3)."""
-        now = self._now()
-        active = {e.submission.hotkey for e in self._entries.values() if e.is_active}
-        count = sum(entry.is_active for entry in self._entries.values())
-        chosen = []
-        for entry in self._entries.values():
-            hotkey = entry.submission.hotkey
-            if count >= MAX_ACTIVE or entry.not_before > now or hotkey in active:
-                continue
-            chosen.append(entry)
-            active.add(hotkey)
-            count += 1
-        return chosen
-
-    async def _attempt(self, entry: _Entry) -> None:
-        submission = entry.submission
-        submission_id = submission.submission_id
-        here = await self._get(entry)
-        entry.is_active = False
-        self._changed.set()
-        withdrawn = submission_id in self._withdrawn
-        if not here and not withdrawn and self._now() < entry.due:
-            entry.not_before = self._now() + RETRY_S
-            self._entries[submission_id] = self._entries.pop(submission_id)  # to the back
-            return
-        del self._entries[submission_id]
-        self._withdrawn.discard(submission_id)
-        if withdrawn:
-            return
-        if here:
-            self._do.on_here(entry.posted)
-        else:
-            self._do.on_unavailable(entry.posted)
-
-    async def _get(self, entry: _Entry) -> bool:
-        """Bring the body into the store; return whether it is there."""
-        submission = entry.submission
-        if self._do.has(submission):
-            return True
-        left = entry.due - self._now()
-        if left <= 0:
-            return False
-        try:
-            body = await self._fetcher.fetch(
-                submission.body_hash,
-                size=submission.body_size,
-                holders=lambda: [*entry.peers, *shuffled(self._do.validators())],
-                max_bytes=MAX_BODY_BYTES,
-                deadline_s=left,
-            )
-        except BlobUnavailableError as error:
-            log.info(
-                "body not here yet",
-                submission=submission.submission_id.hex()[:16],
-                reason=str(error),
-            )
-            return False
-        self._do.keep(submission.body_hash, body)
-        return True
+    def _refuse(self, entry: _Entry, reason: str) -> None:
+        """Admit a submission no longer, and say why."""
+        posted, submission_id = entry.posted, entry.submission.submission_id
+        if posted is not None:
+            self.withdraw(submission_id)
+            self._do.on_refused(posted, reason)

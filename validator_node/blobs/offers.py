@@ -1,6 +1,6 @@
-"""The bodies a miner hands out until the validators have taken them.
+"""The bodies a miner hands out until nobody waits for them any more.
 
-A body is offered under its hash from the moment its submission is published. `bytes_offered` is
+A body is offered under its hash from before its submission is published. `bytes_offered` is
 bounded: the oldest offer gives way, and its submission may end as `body_unavailable`.
 """
 
@@ -26,6 +26,10 @@ class Offers:
 
     def __len__(self) -> int:
         return len(self._bodies)
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether so many bytes can be offered without another offer giving way."""
+        return not self._bodies or self.bytes_offered + size <= self._max_bytes
 
     def add(self, submission_id: bytes, body: bytes, at: float) -> None:
         """Offer a body from the time `at` on."""

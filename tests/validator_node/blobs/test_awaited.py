@@ -11,23 +11,32 @@ import trio.testing
 
 from protocol.codec import decode, encode, sha256
 from protocol.records.blob import BlobReply, BlobRequest
-from protocol.records.submission import MAX_BODY_BYTES, PostedSubmission, Submission
+from protocol.records.submission import (
+    MAX_BODY_BYTES,
+    PostedSubmission,
+    SignedSubmission,
+    Submission,
+)
 from tests.support import World
 from validator_node.blobs.awaited import (
     BODY_DEADLINE_S,
-    MAX_ACTIVE,
+    MAX_IN_ALL,
     MAX_OF_HOTKEY,
-    RETRY_S,
     TICK_S,
     AwaitedBodies,
     BodyCallbacks,
 )
-from validator_node.blobs.fetcher import CHUNK_S, MIN_BYTES_PER_S, BlobFetcher
+from validator_node.blobs.asking import CHUNK_S, MIN_BYTES_PER_S
+from validator_node.blobs.fetcher import BlobFetcher
+from validator_node.blobs.queue import BODIES
 from validator_node.network.errors import DeadlineExceededError
 
 
 class Site:
-    """Awaited bodies, the peers that hold them, and what came of it."""
+    """Awaited bodies, the peers that hold them, and what came of it.
+
+    Nothing here verifies who signed a submission, so that there are any number of hotkeys.
+    """
 
     def __init__(self) -> None:
         self.world = World()
@@ -38,16 +47,20 @@ class Site:
         self.asked: list[str] = []
         self.kept: dict[bytes, bytes] = {}
         self.here: list[bytes] = []
-        self.unavailable: list[bytes] = []
+        self.refused: list[tuple[bytes, str]] = []
         self.open = self.most_open = 0
         callbacks = BodyCallbacks(
             validators=lambda: ["validator 1", "validator 2"],
             has=lambda submission: submission.body_hash in self.kept,
             keep=self.kept.__setitem__,
             on_here=lambda posted: self.here.append(id_of(posted)),
-            on_unavailable=lambda posted: self.unavailable.append(id_of(posted)),
+            on_refused=lambda posted, reason: self.refused.append((id_of(posted), reason)),
         )
         self.awaited = AwaitedBodies(BlobFetcher(self._ask), callbacks, trio.current_time)
+
+    @property
+    def unavailable(self) -> list[bytes]:
+        return [submission_id for submission_id, why in self.refused if why == "body_unavailable"]
 
     async def _ask(self, peer_id: str, data: bytes, deadline_s: float) -> bytes:
         self.asked.append(peer_id)
@@ -67,8 +80,10 @@ class Site:
             piece = b"x" * len(piece)
         return encode(BlobReply(size=len(blob), data=piece))
 
-    def posted(self, body: bytes, *, miner: int = 0) -> PostedSubmission:
-        return PostedSubmission(signed=self.world.signed(body, miner=miner), body=b"")
+    def posted(self, body: bytes, **changes) -> PostedSubmission:
+        submission = self.world.submission(body, **changes)
+        signed = SignedSubmission(submission=submission, signature=bytes(64))
+        return PostedSubmission(signed=signed, body=b"")
 
     def add(self, body: bytes, peer_id: str = "forwarder", *, miner: int = 0) -> PostedSubmission:
         posted = self.posted(body, miner=miner)
@@ -91,6 +106,7 @@ def id_of(posted: PostedSubmission) -> bytes:
 
 
 BODY = b"a body " * 1000
+RETRY_S = BODIES.retry_s
 
 
 @pytest.fixture
@@ -181,17 +197,23 @@ async def test_a_forwarder_that_drips_does_not_keep_the_body_away(
     assert (site.here, site.unavailable) == ([id_of(posted)], [])
 
 
+def of_hotkey(site: Site, number: int, body: bytes = b"never") -> PostedSubmission:
+    """A submission of one of many hotkeys."""
+    return site.posted(b"%s %d" % (body, number), hotkey=sha256(b"hotkey %d" % number))
+
+
 async def test_the_active_ones_are_bounded(site: Site, autojump_clock) -> None:
     site.silent.add("black hole")
-    for number, hotkey in enumerate([*site.world.miners, *site.world.hotkeys]):
-        signed = site.world.signed(b"never %d" % number, hotkey=hotkey.public_key)
-        site.awaited.add(PostedSubmission(signed=signed, body=b""), b"", "black hole")
+    for number in range(2 * BODIES.slots):
+        site.awaited.add(of_hotkey(site, number), b"", "black hole")
     async with site.running():
         await trio.sleep(BODY_DEADLINE_S)
-    assert site.most_open == MAX_ACTIVE
+    assert site.most_open == BODIES.slots
 
 
-async def test_what_is_withdrawn_is_not_begun(site: Site, autojump_clock) -> None:
+async def test_what_nobody_owes_and_others_have_admitted_is_not_begun(
+    site: Site, autojump_clock
+) -> None:
     site.hold("forwarder", BODY)
     posted = site.add(BODY)
     site.awaited.withdraw(id_of(posted))
@@ -201,18 +223,66 @@ async def test_what_is_withdrawn_is_not_begun(site: Site, autojump_clock) -> Non
     assert (site.asked, site.here, site.unavailable) == ([], [], [])
 
 
-async def test_what_has_begun_is_finished_without_a_word(site: Site, autojump_clock) -> None:
-    """Others have admitted it: its body will be needed, but it is not admitted again."""
-    site.silent.add("forwarder")
-    site.hold("validator 1", BODY)
-    posted = site.add(BODY)
+@pytest.mark.parametrize("begun_s", [0.0, 1.0], ids=["not begun", "begun"])
+async def test_what_is_owed_is_fetched_however_long_it_takes(
+    site: Site, autojump_clock, begun_s: float
+) -> None:
+    """Others have admitted it: its body is needed, from those who are known to have it."""
+    evaluated: list[bytes] = []
+    posted = site.add(BODY, "miner")
+    submission = posted.signed.submission
     async with site.running():
-        await trio.sleep(1)
+        await trio.sleep(begun_s)
+        site.awaited.owe(submission, lambda: evaluated.append(submission.submission_id))
         site.awaited.withdraw(id_of(posted))
         assert id_of(posted) not in site.awaited
-        await trio.sleep(CHUNK_S)
-    assert site.kept == {sha256(BODY): BODY}
-    assert (site.here, site.unavailable, len(site.awaited)) == ([], [], 0)
+        assert (len(site.awaited), site.awaited.owed) == (0, 1)
+        await trio.sleep(5 * BODY_DEADLINE_S)
+        assert evaluated == []
+        site.hold("miner", BODY)
+        await trio.sleep(BODIES.most_wait_s + TICK_S)
+    assert (evaluated, site.kept) == ([id_of(posted)], {sha256(BODY): BODY})
+    assert (site.here, site.refused, site.awaited.owed) == ([], [], 0)
+
+
+async def test_what_the_network_has_ended_is_owed_no_longer(site: Site, autojump_clock) -> None:
+    submission = site.posted(BODY).signed.submission
+    async with site.running():
+        site.awaited.owe(submission, lambda: site.here.append(b"never"))
+        await trio.sleep(1)
+        site.awaited.forget(submission.submission_id)
+        site.awaited.forget(submission.submission_id)
+        site.hold("validator 1", BODY)
+        await trio.sleep(BODY_DEADLINE_S)
+    assert (site.here, site.refused, site.kept, site.awaited.owed) == ([], [], {}, 0)
+
+
+async def test_whoever_brought_it_as_well_is_asked_too(site: Site, autojump_clock) -> None:
+    posted = site.add(BODY)
+    site.hold("another", BODY)
+    site.awaited.note_peer(id_of(posted), "another")
+    async with site.running():
+        await trio.sleep(0.1)
+    assert site.asked[:2] == ["forwarder", "another"]
+    assert site.here == [id_of(posted)]
+
+
+async def test_when_all_places_are_taken_who_waits_for_most_gives_way(
+    site: Site, autojump_clock
+) -> None:
+    for number in range(MAX_IN_ALL // MAX_OF_HOTKEY):
+        for count in range(MAX_OF_HOTKEY):
+            site.awaited.add(of_hotkey(site, number, b"%d of" % count), b"", "forwarder")
+    assert len(site.awaited) == MAX_IN_ALL
+    newcomers = [of_hotkey(site, 1000 + number) for number in range(2 * MAX_OF_HOTKEY)]
+    for posted in newcomers:
+        assert site.awaited.has_room_for([posted.signed.submission])
+        site.awaited.add(posted, b"", "forwarder")
+    assert len(site.awaited) == MAX_IN_ALL
+    assert [reason for _, reason in site.refused] == ["busy"] * len(newcomers)
+    assert all(id_of(posted) in site.awaited for posted in newcomers)
+    greedy = of_hotkey(site, 0, b"one more of").signed.submission
+    assert not site.awaited.has_room_for([greedy])
 
 
 def sized(site: Site, size: int, miner: int = 0) -> Submission:

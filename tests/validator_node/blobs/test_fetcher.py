@@ -22,7 +22,7 @@ from tests.validator_node.blobs.holders import (
     piece,
     silence,
 )
-from validator_node.blobs.fetcher import CHUNK_S, GRACE_S, MIN_BYTES_PER_S, NOT_NOW_S
+from validator_node.blobs.asking import CHUNK_S, GRACE_S, MIN_BYTES_PER_S, NOT_NOW_S
 from validator_node.blobs.transfer import BlobUnavailableError
 
 

@@ -18,7 +18,7 @@ from tests.validator_node.blobs.holders import (
     nothing,
     silence,
 )
-from validator_node.blobs.fetcher import GRACE_S, SMALL_BYTES
+from validator_node.blobs.asking import GRACE_S
 from validator_node.blobs.transfer import BlobUnavailableError
 from validator_node.blobs.turns import MOST_TURNS
 
@@ -100,37 +100,3 @@ async def test_what_a_slow_honest_holder_brought_in_its_turn_is_used(autojump_cl
     assert await peers.fetch(fetcher, deadline_s=12.0) == BLOB
     assert peers.asked_of("good") == ALL[2:]
     assert fetcher.fetched_bytes == len(BLOB)
-
-
-@pytest.mark.parametrize("count", [1, 2, 6])
-async def test_open_ended_blobs_keep_no_other_from_being_fetched(autojump_clock, count: int):
-    """However many blobs of unknown size drip, the small ones come at once."""
-    peers = Peers(drip=dripping(LONG), good=honest())
-    fetcher = peers.fetcher()
-
-    async def never(number: int) -> None:
-        digest = sha256(bytes([number]))
-        await peers.fetch(fetcher, digest=digest, size=None, holders=["drip"], max_bytes=LONG)
-
-    async with trio.open_nursery() as nursery:
-        for number in range(count):
-            nursery.start_soon(never, number)
-        await trio.sleep(GRACE_S)
-        before = fetcher.bytes_in_flight
-        assert before == min(count, 2) * LONG
-        started = trio.current_time()
-        for size in (len(BLOB), None):
-            got = await peers.fetch(fetcher, size=size, holders=["good"], max_bytes=SMALL_BYTES)
-            assert got == BLOB
-        assert trio.current_time() == started
-        assert fetcher.bytes_in_flight == before
-        nursery.cancel_scope.cancel()
-    assert fetcher.bytes_in_flight == 0
-
-
-async def test_an_open_ended_blob_longer_than_its_bytes_is_refused(autojump_clock):
-    peers = Peers(a=honest())
-    fetcher = peers.fetcher(max_unsized_bytes=LONG - 1)
-    with pytest.raises(BlobUnavailableError, match=f"at most {LONG - 1} are fetched"):
-        await peers.fetch(fetcher, size=None, max_bytes=LONG)
-    assert peers.asked == []

@@ -39,3 +39,11 @@ def test_two_submissions_of_one_body():
     assert offers.body(sha256(b"a body")) == b"a body"
     offers.drop(b"2")
     assert offers.body(sha256(b"a body")) is None
+
+
+def test_room_is_what_takes_nobodys_place():
+    offers = Offers(max_bytes=10)
+    assert offers.has_room_for(20)  # the first is offered however long it is
+    offers.add(b"1", b"six by", 0.0)
+    assert offers.has_room_for(4)
+    assert not offers.has_room_for(5)

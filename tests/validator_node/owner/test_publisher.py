@@ -18,7 +18,7 @@ from tests.support import OWNER, STRANGER
 from tests.validator_node.network.support import until
 from tests.validator_node.owner.sites import Site, sites
 from validator_node.blobs import BlobFetcher, over
-from validator_node.bodies import Bodies
+from validator_node.module_fetcher import ModuleFetcher
 from validator_node.errors import NodeError
 from validator_node.network.network import open_network
 from validator_node.owner import publisher
@@ -87,8 +87,11 @@ async def test_a_version_becomes_active_with_the_parts_that_the_owner_serves(
         site.decide()
         await owner.until_shown("committed in slot 1 as a candidate: 0 of 4")
         fetcher = BlobFetcher(over(site.network))
-        bodies = Bodies(site.store, fetcher, list, site.gossip.holders)
-        assert await bodies.module(sha256(MODULE)) == MODULE
+        modules = ModuleFetcher(fetcher, site.gossip.holders)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(modules.run)
+            assert await modules.fetch(sha256(MODULE)) == MODULE
+            nursery.cancel_scope.cancel()
         site.report(WANTED, signers=3)
         await owner.done.wait()
         assert owner.error is None
