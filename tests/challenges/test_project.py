@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from validator_node.bodies import MAX_MODULE_BYTES
 
 from challenges import project as kit
 from challenges.errors import MistakeError
@@ -12,7 +13,6 @@ from challenges.project import load_project, pin
 from challenges.scaffold import new_project
 from runtime.sandbox import MAX_BLOB_BYTES
 from tests.challenges.folders import GOOD, wat_project
-from validator_node.bodies import MAX_MODULE_BYTES
 
 ONE_LINE = re.compile(r"^[^\n]+: found [^\n]+; expected [^\n]+\. [A-Z`][^\n]+\.$")
 

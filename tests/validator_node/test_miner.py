@@ -10,7 +10,12 @@ import trio
 
 from protocol.codec import decode, encode, sha256
 from protocol.records.genesis import Genesis
-from protocol.records.submission import MAX_INLINE_BODY_BYTES, SubmissionMessage, submission_topic
+from protocol.records.submission import (
+    MAX_INLINE_BODY_BYTES,
+    Submission,
+    SubmissionMessage,
+    submission_topic,
+)
 from tests.support import World, replaced
 from tests.validator_node.network.support import nodes
 from validator_node.blobs.fetcher import BlobFetcher, over
@@ -107,6 +112,16 @@ class Answers:
         return encode(ReceiptReply(state=state, reason="", receipt=b""))
 
 
+async def fetched(fetcher: BlobFetcher, submission: Submission, holder: str) -> bytes:
+    return await fetcher.fetch(
+        submission.body_hash,
+        size=submission.body_size,
+        holders=[holder],
+        max_bytes=LONG,
+        deadline_s=20,
+    )
+
+
 async def test_a_long_body_is_handed_out_until_nobody_waits_for_it(
     genesis: Genesis, tmp_path: Path
 ):
@@ -139,25 +154,13 @@ async def test_a_long_body_is_handed_out_until_nobody_waits_for_it(
             [posted] = decode(SubmissionMessage, message.data).posted
             submission = posted.signed.submission
             stop.set()  # it goes on handing out what is not taken
-            body = await fetcher.fetch(
-                submission.body_hash,
-                size=submission.body_size,
-                holders=[message.author],
-                max_bytes=LONG,
-                deadline_s=20,
-            )
+            body = await fetched(fetcher, submission, message.author)
             assert len(body) == LONG
             assert not done.is_set()
             answers.states[submission.submission_id] = "pending"
             await answers.asked_pending.wait()
-            again = await fetcher.fetch(  # a validator that did not admit it
-                submission.body_hash,
-                size=submission.body_size,
-                holders=[message.author],
-                max_bytes=LONG,
-                deadline_s=20,
-            )
-            assert again == body
+            again = await fetched(fetcher, submission, message.author)
+            assert again == body  # by a validator that did not admit it
             answers.states[submission.submission_id] = "ended"
             await done.wait()
         nursery.cancel_scope.cancel()

@@ -12,8 +12,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 STEP_S = 2.0
-"""Debts within this are equal. A stalled first attempt costs twice as much: its owner is behind those
-without debt for `HALF_LIFE_S` at least."""
+"""Debts within this are equal. A stalled first attempt costs twice as much: its owner comes after
+those without debt for `HALF_LIFE_S` at least."""
 HALF_LIFE_S = 300.0
 MAX_ACCOUNTS = 2_048
 """More than there are hotkeys in a subnet. Those without a task are forgotten, the oldest first."""

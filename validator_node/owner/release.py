@@ -23,8 +23,8 @@ from protocol.records.canary import MAX_CANARY_BYTES
 from protocol.records.challenge import Challenge
 from registry.lifecycle import evaluates_alike
 from runtime.errors import Fault
-from validator_node.module_fetcher import MAX_MODULE_BYTES
 from validator_node.errors import NodeError
+from validator_node.module_fetcher import MAX_MODULE_BYTES
 
 
 class ReleaseError(NodeError):

@@ -18,6 +18,7 @@ from protocol.records.submission import (
     Submission,
 )
 from tests.support import World
+from validator_node.blobs.asking import CHUNK_S, MIN_BYTES_PER_S
 from validator_node.blobs.awaited import (
     BODY_DEADLINE_S,
     MAX_IN_ALL,
@@ -26,7 +27,6 @@ from validator_node.blobs.awaited import (
     AwaitedBodies,
     BodyCallbacks,
 )
-from validator_node.blobs.asking import CHUNK_S, MIN_BYTES_PER_S
 from validator_node.blobs.fetcher import BlobFetcher
 from validator_node.blobs.queue import BODIES
 from validator_node.network.errors import DeadlineExceededError

@@ -31,6 +31,8 @@ class Play:
     def __init__(self, seed: int, hostile: int) -> None:
         self.random = random.Random(seed)
         self.world = World()
+        self.sizes: dict[bytes, int] = {}
+        """What hostile hotkeys announced."""
         self.bodies: dict[bytes, bytes] = {}
         self.kept: dict[bytes, bytes] = {}
         self.added: dict[bytes, float] = {}
@@ -67,8 +69,6 @@ class Play:
             return BlobReply(size=size, data=data)
 
         return serve
-
-    sizes: dict[bytes, int] = {}
 
     async def _honest(self, request: BlobRequest) -> BlobReply:
         reply = piece(self.bodies[request.digest], request)

@@ -18,7 +18,6 @@ from tests.validator_node.blobs.holders import (
     nothing,
     silence,
 )
-from validator_node.blobs.asking import GRACE_S
 from validator_node.blobs.transfer import BlobUnavailableError
 from validator_node.blobs.turns import MOST_TURNS
 

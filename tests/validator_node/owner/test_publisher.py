@@ -18,8 +18,8 @@ from tests.support import OWNER, STRANGER
 from tests.validator_node.network.support import until
 from tests.validator_node.owner.sites import Site, sites
 from validator_node.blobs import BlobFetcher, over
-from validator_node.module_fetcher import ModuleFetcher
 from validator_node.errors import NodeError
+from validator_node.module_fetcher import ModuleFetcher
 from validator_node.network.network import open_network
 from validator_node.owner import publisher
 from validator_node.owner.publisher import (
