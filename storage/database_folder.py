@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -174,8 +175,9 @@ def view_of(path: Path) -> Iterator[Path]:
 def link_or_copy(path: Path, target: Path) -> None:
     """Give `target` the database's files: tables by a link, the others copied. Raises `OSError`."""
     for entry in sorted(path.resolve().iterdir()):
-        if not entry.is_file():
-            continue
+        known = any(fnmatch(entry.name, pattern) for pattern in (*_DATA, LOCK))
+        if known and not entry.is_file():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(entry))
         if any(fnmatch(entry.name, pattern) for pattern in _TABLES):
             (target / entry.name).symlink_to(entry)
         elif any(fnmatch(entry.name, pattern) for pattern in _DATA):

@@ -32,7 +32,9 @@ _DAMAGED = (
     "Is a directory",
     "No such device",  # a folder in a table's place
     "Input/output error",
+    "File name too long",  # what CURRENT names is no manifest
 )
+_LONGEST_WORDS = 300
 
 
 def explained(path: Path, error: Exception, opened: Path | None = None) -> DatabaseError:
@@ -79,6 +81,9 @@ def headless(path: Path) -> DatabaseDamagedError:
 
 
 def said(error: Exception) -> str:
-    """Return LevelDB's message as text; plyvel hands it over as bytes."""
+    """Return LevelDB's message as one line; it may hold what a damaged file holds."""
     first = error.args[0] if error.args else ""
-    return first.decode(errors="replace") if isinstance(first, bytes) else str(error)
+    words = first.decode(errors="replace") if isinstance(first, bytes) else str(error)
+    if len(words) > _LONGEST_WORDS:  # the cause stands at the end
+        words = f"{words[: _LONGEST_WORDS // 2]}...{words[-_LONGEST_WORDS // 2 :]}"
+    return " ".join(words.split())

@@ -166,6 +166,18 @@ class SnapshotFolder:
         return found
 
 
+def look_at_snapshots(path: Path) -> list[tuple[Path, SnapshotManifest | None]]:
+    """Return the snapshots in a folder, newest first, and change nothing; None for a damaged one.
+
+    For commands that only look: opening a `SnapshotFolder` removes what it would not offer.
+    """
+    if not path.is_dir():
+        return []
+    whole = sorted((one for one in path.iterdir() if one.name.startswith(_WHOLE)), reverse=True)
+    found = [(one, _read(one)) for one in whole]
+    return [(one, None if held is None else held.manifest) for one, held in found]
+
+
 def _written(
     folder: Path, rows: Iterable[Pair], cancelled: Callable[[], bool]
 ) -> Iterator[tuple[SnapshotChunk, int]]:

@@ -11,7 +11,7 @@ What is checked, in this order, up to the first damage:
   tree's, and that of the last slot.
 - *proofs*: each result's proof holds under the root of its slot.
 - *blobs*: each body has the hash it is stored under.
-- *snapshots*: every chunk has its hash. A snapshot with another is dropped, as the node would do.
+- *snapshots*: every chunk has its hash. Nothing is dropped: the node does that itself.
 
 Memory: about 200 bytes for each key of the state.
 """
@@ -38,7 +38,7 @@ from protocol.state_proof import verify_state
 from storage.database import Column, Meta
 from storage.errors import StorageError
 from storage.ledger import LedgerEntry
-from storage.snapshots import SnapshotFolder
+from storage.snapshots import look_at_snapshots
 from validator_node.database_tools import (
     SNAPSHOT_FOLDER,
     DatabaseToolError,
@@ -76,16 +76,21 @@ class Verified:
 def verify(state_dir: Path, genesis: Genesis, report: Report) -> Verified:
     """Check everything; `DamageFoundError` names the first damage. And `look_at_store`'s errors."""
     with look_at_store(state_dir, genesis) as store:
-        checks = _Checks(store, report)
-        return Verified(
-            rows=checks.run("files", checks.files),
-            slots=checks.run("ledger", checks.ledger),
-            checkpoints=checks.run("checkpoints", checks.checkpoints),
-            keys=checks.run("state", checks.state),
-            proofs=checks.run("proofs", checks.proofs),
-            blobs=checks.run("blobs", checks.blobs),
-            chunks=checks.run("snapshots", lambda: checks.snapshots(state_dir / SNAPSHOT_FOLDER)),
-        )
+        return check_store(store, report, state_dir / SNAPSHOT_FOLDER)
+
+
+def check_store(store: Store, report: Report, snapshots: Path | None = None) -> Verified:
+    """Check an open store, and the snapshots in a folder. Raises `DamageFoundError`."""
+    checks = _Checks(store, report)
+    return Verified(
+        rows=checks.run("files", checks.files),
+        slots=checks.run("ledger", checks.ledger),
+        checkpoints=checks.run("checkpoints", checks.checkpoints),
+        keys=checks.run("state", checks.state),
+        proofs=checks.run("proofs", checks.proofs),
+        blobs=checks.run("blobs", checks.blobs),
+        chunks=checks.run("snapshots", lambda: checks.snapshots(snapshots)),
+    )
 
 
 def check_slot(
@@ -225,21 +230,19 @@ class _Checks:
             self._tell("blobs", done, 0)
         return done
 
-    def snapshots(self, path: Path) -> int:
-        if not path.exists():
-            return 0
-        folder = SnapshotFolder(path)
+    def snapshots(self, path: Path | None) -> int:
         chunks = 0
-        for manifest in folder.manifests():
+        for folder, manifest in () if path is None else look_at_snapshots(path):
+            if manifest is None:
+                raise DamageFoundError("snapshots", f"{folder} lacks something")
             for chunk in manifest.chunks:
-                if folder.chunk(chunk.digest) is None:
-                    break  # counted below
+                data = (folder / chunk.digest.hex()).read_bytes()
+                if sha256(data) != chunk.digest:
+                    raise DamageFoundError(
+                        "snapshots", f"{folder}: chunk {chunk.digest.hex()} is damaged"
+                    )
                 chunks += 1
                 self._tell("snapshots", chunks, 0)
-        if folder.dropped:
-            raise DamageFoundError(
-                "snapshots", f"{folder.dropped} in {path} were damaged and have been dropped"
-            )
         return chunks
 
     def _tell(self, stage: str, done: int, total: int) -> None:

@@ -82,8 +82,12 @@ def rollback(state_dir: Path, genesis: Genesis, seq: int, report: Report) -> Rol
     with open_store(state_dir, genesis) as old:  # whose lock also keeps a second rollback away
         shutil.rmtree(building, ignore_errors=True)  # what a crash has left
         height = old.height
+        if not 0 <= seq < height:
+            raise DatabaseToolError(
+                f"database {old.database.path}: is at slot {height}, cannot go back to {seq}"
+            )
         try:
-            base, root = _rebuild(old, state_dir, building, seq, report)
+            base, root = rebuild(old, state_dir, building, seq, report)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -93,14 +97,13 @@ def rollback(state_dir: Path, genesis: Genesis, seq: int, report: Report) -> Rol
     return RolledBack(height, seq, base, root.hex(), str(kept))
 
 
-def _rebuild(
+def rebuild(
     old: Store, state_dir: Path, building: Path, seq: int, report: Report
 ) -> tuple[int, bytes]:
-    """Make the database as it was after `seq` in `building`; return its base and its root."""
-    if not 0 <= seq < old.height:
-        raise DatabaseToolError(
-            f"database {old.database.path}: is at slot {old.height}, cannot go back to {seq}"
-        )
+    """Make the database as it was after `seq`, at most the height, in the folder `building`.
+
+    Returns its base and its root. Raises `DatabaseToolError` and `StorageError`.
+    """
     snapshots = SnapshotFolder(state_dir / SNAPSHOT_FOLDER)
     manifest = _base(old, snapshots, seq)
     base = 0 if manifest is None else manifest.seq

@@ -1,25 +1,23 @@
-"""What an operator does with the database of a stopped node: look, compact, repair.
+"""What an operator does with the database of a stopped node: look and compact.
 
 Rules:
 1. The node must be stopped: LevelDB is opened by one process at a time and says so otherwise.
 2. A node that crashed needs nothing before: LevelDB replays its own log when it is opened.
 3. Nothing here touches the journal. What the node has promised stays promised.
 
-Checking everything is `database_check`, going back to an earlier slot is `database_rollback`.
+Checking everything is `database_check`, going back to an earlier slot is `database_rollback`,
+mending is `database_repair`.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.records.genesis import Genesis
 from storage.database import Column, Database, Meta
-from storage.errors import DatabaseDamagedError, DatabaseMissingError
-from storage.snapshots import SnapshotFolder
+from storage.snapshots import look_at_snapshots
 from validator_node.errors import NodeError
 from validator_node.opening import DATABASE_FOLDER, look_at_store
 
@@ -106,29 +104,6 @@ def compact(state_dir: Path) -> tuple[int, int]:
     return before, folder_bytes(path)
 
 
-def repair(state_dir: Path) -> Path:
-    """Rebuild a damaged database from what is readable; return where the damaged one was copied.
-
-    Raises `DatabaseLockedError`, `DatabaseDamagedError` when nothing can be saved, and
-    `DatabaseToolError` when there is no room for the copy.
-    """
-    path = state_dir / DATABASE_FOLDER
-    if not path.is_dir():
-        raise DatabaseMissingError(f"database {path}: does not exist")
-    size, free = folder_bytes(path), shutil.disk_usage(state_dir).free
-    if free < 2 * size:
-        raise DatabaseToolError(
-            f"{state_dir}: repairing {size:,} bytes needs {2 * size:,} free for a copy and for the "
-            f"rebuilt files, there are {free:,}"
-        )
-    kept = free_name(state_dir, f"{DATABASE_FOLDER}.before-repair")
-    with suppress(DatabaseDamagedError):  # but not a lock: the node would still be running
-        Database.open(path).close()
-    shutil.copytree(path, kept)
-    Database.repair(path)
-    return kept
-
-
 def folder_bytes(path: Path) -> int:
     """Return the bytes of the files in a folder."""
     return sum(entry.stat().st_size for entry in path.iterdir() if entry.is_file())
@@ -154,10 +129,8 @@ def _count(database: Database, column: Column, report: Report) -> ColumnUse:
 
 
 def _snapshots(state_dir: Path) -> tuple[SnapshotInfo, ...]:
-    folder = state_dir / SNAPSHOT_FOLDER
-    if not folder.exists():
-        return ()
     return tuple(
         SnapshotInfo(m.seq, m.state_root.hex(), m.pairs, m.size, m.digest.hex())
-        for m in SnapshotFolder(folder).manifests()
+        for _, m in look_at_snapshots(state_dir / SNAPSHOT_FOLDER)
+        if m is not None
     )

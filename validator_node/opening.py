@@ -89,8 +89,12 @@ def check_state_folder(config: NodeConfig, genesis: Genesis, consensus_key: byte
 
     Raises `ConfigError` and `DatabaseError`.
     """
+    path = database_path(config.state_dir)
     waits = any((config.state_dir / name).exists() for name in ("db.prepared", "db.replaced"))
-    if not waits and contents(database_path(config.state_dir)) is Contents.VOID:
+    found = contents(path)
+    if found is Contents.HEADLESS:
+        raise headless(path)
+    if found is Contents.VOID and not waits:
         check_may_begin(config, genesis.network_id, consensus_key)
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from protocol.codec import encode
 from runtime.engine import engine_id
+from storage.errors import DatabaseDamagedError
 from tests.support import World, replaced
 from validator_node import run as node_run
 from validator_node.beginning import marker_path, note_beginning, read_beginning
@@ -197,8 +198,19 @@ def test_a_process_killed_while_it_begins_leaves_a_node_that_begins(site: Site):
 def test_begin_store_refuses_the_remains_of_a_database(site: Site):
     site.open()
     (site.config.state_dir / "db" / "CURRENT").unlink()
-    with pytest.raises(Exception, match="db repair"):
+    with pytest.raises(DatabaseDamagedError, match="db repair"):
         begin_store(site.config, site.genesis)
+
+
+def test_run_refuses_the_remains_of_a_database(site: Site):
+    site.open()
+    (site.config.state_dir / "db" / "CURRENT").unlink()
+    before = sorted(path.name for path in site.config.state_dir.rglob("*"))
+    with pytest.raises(DatabaseDamagedError, match="db repair"):
+        trio.run(node_run.run_node, site.config)
+    assert sorted(path.name for path in site.config.state_dir.rglob("*")) == before
+    assert "mended" in site.command("db", "repair")
+    site.open()
 
 
 FOUNDING = {

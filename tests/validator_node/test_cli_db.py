@@ -67,11 +67,13 @@ def test_verify(node: Node):
     assert (found["whole"], found["stage"]) == (False, "ledger")
 
 
-def test_damage_that_mends_itself_is_told_apart(node: Node):
+def test_a_body_that_does_not_hold_is_dropped_by_repair(node: Node):
     with Database.open(node.db, create=True) as database:
         digest, _ = next(database.iterate(Column.BLOBS))
     node.change(Column.BLOBS, digest, b"other")
-    assert "fetches or makes this again" in run(node, "verify", code=1)
+    assert "validator-node db repair" in run(node, "verify", code=1)
+    assert "1 bodies and proofs did not hold" in run(node, "repair")
+    assert "Nothing is damaged" in run(node, "verify")
 
 
 def test_rollback(node: Node):
@@ -89,6 +91,6 @@ def test_repair(node: Node):
     (node.db / "CURRENT").write_text("damaged")
     text = run(node, "repair")
     assert "db.before-repair" in text
-    assert "verify" in text
+    assert "whole, at slot 6" in text
     assert json.loads(run(node, "verify", "--json"))["whole"]
     assert json.loads(run(node, "repair", "--json"))["kept"].endswith("db.before-repair-2")

@@ -174,15 +174,16 @@ def test_the_first_damage_is_named(node: Node, kind: str):
     assert re.search(detail, found.detail)
 
 
-def test_a_damaged_snapshot_is_named_and_dropped(node: Node):
+def test_a_damaged_snapshot_is_named_and_stays(node: Node):
     [chunk] = (
         path for path in (node.state_dir / SNAPSHOT_FOLDER).glob("*/*") if path.stem != "manifest"
     )
     data = bytearray(chunk.read_bytes())
     data[50] ^= 1
     chunk.write_bytes(data)
-    assert damaged(node).stage == "snapshots"
-    assert verify(node.state_dir, node.world.genesis, silent).chunks == 0
+    for _ in range(2):  # looking drops nothing
+        assert damaged(node).stage == "snapshots"
+    assert chunk.read_bytes() == data
 
 
 def test_a_damaged_file_is_named(node: Node):

@@ -13,9 +13,13 @@ from storage.database import Column, Database, WriteBatch
 from storage.errors import DatabaseDamagedError, DatabaseLockedError, DatabaseMissingError
 from tests.support import World
 from tests.validator_node.databases import Node, silent
-from validator_node import database_check, database_rollback, database_tools
+from validator_node import database_check, database_repair, database_rollback, database_tools
 from validator_node.database_tools import DatabaseToolError
 from validator_node.errors import GenesisMismatchError, NeverFilledError
+
+
+def mended(node: Node) -> Path:
+    return Path(database_repair.repair(node.state_dir, node.world.genesis, silent).kept)
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def test_no_database(tmp_path: Path):
     for command in (
         lambda: database_tools.inspect(node.state_dir, node.world.genesis, silent),
         lambda: database_tools.compact(node.state_dir),
-        lambda: database_tools.repair(node.state_dir),
+        lambda: database_repair.repair(node.state_dir, node.world.genesis, silent),
     ):
         with pytest.raises(DatabaseMissingError, match="does not exist"):
             command()
@@ -85,7 +89,7 @@ def test_the_node_must_be_stopped(node: Node):
         for command in (
             lambda: database_tools.inspect(node.state_dir, node.world.genesis, silent),
             lambda: database_tools.compact(node.state_dir),
-            lambda: database_tools.repair(node.state_dir),
+            lambda: database_repair.repair(node.state_dir, node.world.genesis, silent),
         ):
             with pytest.raises(DatabaseLockedError):
                 command()
@@ -110,20 +114,20 @@ def test_repairing_what_does_not_open(node: Node):
     manifest.write_bytes(b"damaged" * 100)
     with pytest.raises(DatabaseDamagedError, match="db repair"):
         node.open()
-    kept = database_tools.repair(node.state_dir)
+    kept = mended(node)
     assert (kept / manifest.name).read_bytes() == b"damaged" * 100
     done = database_check.verify(node.state_dir, node.world.genesis, silent)
     assert (done.slots, done.proofs) == (6, 3)
-    assert database_tools.repair(node.state_dir).name == f"{kept.name}-2"
+    assert mended(node).name == f"{kept.name}-2"
 
 
 def test_repairing_needs_room(node: Node, monkeypatch: pytest.MonkeyPatch):
     class Full:
         free = 10
 
-    monkeypatch.setattr(database_tools.shutil, "disk_usage", lambda _path: Full)
+    monkeypatch.setattr(database_repair.shutil, "disk_usage", lambda _path: Full)
     with pytest.raises(DatabaseToolError, match="free"):
-        database_tools.repair(node.state_dir)
+        mended(node)
 
 
 CRASHING = """

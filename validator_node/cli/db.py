@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from validator_node import database_check, database_rollback, database_tools
+from validator_node import database_check, database_repair, database_rollback, database_tools
 from validator_node.config import load_config, load_genesis
 from validator_node.database_tools import Inspection, Report
 from validator_node.opening import begin_store, database_path
@@ -116,28 +116,32 @@ def rollback(
 
 @app.command()
 def repair(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Rebuild a database that LevelDB cannot open from what can still be read of it.
+    """Mend a damaged database, or say that the node must sync again; the damaged one is kept.
 
-    What cannot be read is lost: single rows, or the newest ones all together. The damaged folder is
-    copied first. Run `db verify` afterwards; if it finds damage, `db rollback` to a slot before it,
-    or delete the folder `db` (never the journal) and let the node sync again.
+    What can be read is rebuilt and checked from one end to the other. Where the state does not hold
+    it is executed again, up to the last slot that is held; the node fetches what came after.
     """
     loaded = load_config(config)
-    kept = database_tools.repair(loaded.state_dir)
+    genesis = load_genesis(loaded.genesis)
+    with _progress() as report:
+        done = database_repair.repair(loaded.state_dir, genesis, report)
     if as_json:
-        _print_json({"kept": str(kept)})
+        _print_json(asdict(done))
         return
-    say(f"rebuilt; the damaged database was copied to {kept}")
-    say("rows that could not be read are lost: run `validator-node db verify` now")
+    say(f"mended and checked: the database is whole, at slot {done.height}")
+    if done.executed_again:
+        say("the state was made anew from the log")
+    if done.dropped:
+        say(
+            f"{done.dropped:,} bodies and proofs did not hold; the node fetches or makes them again"
+        )
+    say(f"the damaged database: {done.kept} (delete it when you are content)")
 
 
 def _advice(stage: str) -> str:
-    if stage in {"blobs", "proofs", "snapshots"}:
-        return "the node fetches or makes this again; it may go on with the database"
-    return (
-        "keep the journal. Go back to a slot before the damage with `validator-node db rollback`, "
-        "or delete the folder `db` and let the node sync again"
-    )
+    if stage == "snapshots":
+        return "the node drops it when it is asked for it, and makes another; nothing is to be done"
+    return "keep the journal, and run `validator-node db repair`"
 
 
 def _standing(found: Inspection) -> Table:
