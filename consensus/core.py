@@ -110,7 +110,7 @@ class Core:
         self.handovers: dict[int, CheckpointCertificate] = {}  # at the edges of former epochs
         self.contradictions: list[tuple[Vote, Vote]] = []
         """Verified contradicting votes, not yet reported."""
-        self.known_evidence: dict[tuple[int, int, int, int, bool], None] = {}
+        self.known_evidence: dict[int, set[tuple[int, int, int, int, bool]]] = {}
         self.slots: dict[int, Slot] = {}
         self.view_changes: dict[int, ViewChange] = {}
         self.new_view: NewView | None = None

@@ -62,5 +62,5 @@ def enter_epoch(core: Core, certificate: CheckpointCertificate) -> None:
     core.view, core.changing, core.base_seq = 0, False, checkpoint.seq
     core.tip_seq, core.tip_digest, core.tip_certificate = *core.epoch_base, None
     core.view_changes, core.own_view_change, core.new_view = {}, None, None
-    core.checkpoint_votes, core.own_checkpoints = {}, {}
+    core.checkpoint_votes, core.own_checkpoints, core.known_evidence = {}, {}, {}
     core.slots = {seq: slot for seq, slot in core.slots.items() if seq <= checkpoint.seq}

@@ -2,6 +2,9 @@
 
 Rule 18: same (signer, epoch, view, seq, phase), different signed bytes: a proof that anybody can
 check. It is reported once, told to everybody, and counted; nothing else follows from it here.
+A few proofs against a signer say all there is to say. Whoever contradicts itself a thousand times
+must not make the others send each other thousands of proofs, so no more than `MAX_OF_SIGNER` are
+taken in an epoch.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from consensus.core import Core, UnwantedError
 from consensus.effects import Broadcast, Report
 from consensus.messages import Evidence, Vote
 
-MAX_KNOWN = 1024
+MAX_OF_SIGNER = 8
+"""Proofs against one signer that are kept and passed on in an epoch."""
 
 
 def _place(vote: Vote) -> tuple[int, int, int, int, bool]:
@@ -24,14 +28,18 @@ def contradicts(first: Vote, second: Vote) -> bool:
     return same_place and (first.kind, first.digest) != (second.kind, second.digest)
 
 
+def _why_unwanted(core: Core, vote: Vote) -> str | None:
+    known = core.known_evidence.get(vote.signer, set())
+    if _place(vote) in known:
+        return "duplicate"
+    return "proven_enough" if len(known) >= MAX_OF_SIGNER else None
+
+
 def report(core: Core, first: Vote, second: Vote) -> None:
-    """Report verified contradicting votes, once for each place."""
-    place = _place(first)
-    if place in core.known_evidence:
+    """Report verified contradicting votes, once for each place and not without end."""
+    if _why_unwanted(core, first) is not None:
         return
-    core.known_evidence[place] = None
-    if len(core.known_evidence) > MAX_KNOWN:
-        core.known_evidence.pop(next(iter(core.known_evidence)))
+    core.known_evidence.setdefault(first.signer, set()).add(_place(first))
     core.emit(Report(first, second))
     core.emit(Broadcast(Evidence(first=first, second=second)))
 
@@ -42,8 +50,9 @@ def on_evidence(core: Core, message: Evidence) -> None:
         raise UnwantedError("wrong_epoch")
     if not contradicts(message.first, message.second):
         raise UnwantedError("no_contradiction")
-    if _place(message.first) in core.known_evidence:
-        raise UnwantedError("duplicate")
+    unwanted = _why_unwanted(core, message.first)
+    if unwanted is not None:
+        raise UnwantedError(unwanted)
     check_vote_signature(core, message.first)
     check_vote_signature(core, message.second)
     report(core, message.first, message.second)

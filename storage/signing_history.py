@@ -30,7 +30,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -135,7 +135,23 @@ def needed_notes(records: Iterable[JournalRecord]) -> list[Note]:
     Of the epoch, tip and open view the newest one counts; of prepared certificates and proposals
     those above the tip; of own statements the last ones.
     """
-    notes = list(dict.fromkeys(record for record in records if isinstance(record, Note)))
+    return needed(record for record in records if isinstance(record, Note))
+
+
+class _Noted(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def seq(self) -> int: ...
+
+
+N = TypeVar("N", bound=_Noted)
+
+
+def needed(found: Iterable[N]) -> list[N]:
+    """Return what `needed_notes` keeps of notes in whatever form."""
+    notes = list(dict.fromkeys(found))
     tips = [note.seq for note in notes if note.kind == "tip"]
     tip = max(tips, default=0)
     newest = {note.kind: note for note in notes if note.kind in _NEWEST_COUNTS}

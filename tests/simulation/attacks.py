@@ -18,13 +18,19 @@ from consensus.messages import (
     PrePrepare,
     Status,
     ViewChange,
-    ViewChangeContent,
     Vote,
 )
 from consensus.succession import select
 from protocol.codec import digest_of, sha256
 from protocol.records.batch import Certificate, Header
 from protocol.records.checkpoint import CheckpointVote
+from tests.simulation.false_proofs import (
+    epoch_start,
+    false_change,
+    former_members_decide,
+    lone_checkpoint,
+    make_change,
+)
 from tests.simulation.signing import GENESIS_ROOT, NETWORK, Body
 
 if TYPE_CHECKING:
@@ -54,6 +60,8 @@ def bend(coalition: Coalition, traitor: Traitor, member: int, message) -> list:
             return [coalition.made[key]]
         case Vote() if "spoof" in habits and rng.random() < 0.1:
             return [spoilt(coalition, message)]
+        case ViewChange() if "false-proof" in habits and rng.random() < 0.5:
+            return [false_change(coalition, message) or message]
         case ViewChange() if "stale-change" in habits:
             return [stale_change(coalition, epoch, message.view, message.signer) or message]
         case NewView() if "lying-view" in habits:
@@ -106,14 +114,6 @@ def spoilt(coalition: Coalition, vote: Vote) -> Vote:
     return msgspec.structs.replace(vote, signer=other)
 
 
-def make_change(coalition: Coalition, epoch: int, view: int, signer: int, tip, prepared):
-    content = ViewChangeContent(epoch=epoch, view=view, tip=tip, prepared=prepared, signer=signer)
-    signature = coalition.sign(epoch, signer, "view-change", view, 0, digest_of(content))
-    return ViewChange(
-        epoch=epoch, view=view, tip=tip, prepared=prepared, signer=signer, signature=signature
-    )
-
-
 def stale_change(coalition: Coalition, epoch: int, view: int, signer: int) -> ViewChange | None:
     """A valid view change that knows less, or older things, than we do."""
     rng, window = coalition.rng, coalition.network.plan.window
@@ -132,12 +132,6 @@ def stale_change(coalition: Coalition, epoch: int, view: int, signer: int) -> Vi
         if older and rng.random() < 0.7:
             prepared.append(older[0] if rng.random() < 0.6 else rng.choice(older))
     return make_change(coalition, epoch, view, signer, tip, tuple(prepared))
-
-
-def epoch_start(coalition: Coalition, epoch: int) -> tuple[int, bytes]:
-    plan, decided = coalition.network.plan, coalition.network.checks.decided
-    seq = epoch * (plan.epoch_slots + plan.window) if plan.epoch_slots else 0
-    return seq, decided.get(seq, NETWORK)
 
 
 def other_new_view(coalition: Coalition, message: NewView) -> NewView:
@@ -189,6 +183,10 @@ def provoke(coalition: Coalition, traitor: Traitor, message) -> None:
         flood(coalition)
     if "forge" in habits and rng.random() < 0.2:
         forge(coalition, traitor, message)
+    if "false-proof" in habits and isinstance(message, Vote) and rng.random() < 0.05:
+        lone_checkpoint(coalition, traitor)
+    if "former" in habits and isinstance(message, Vote) and rng.random() < 0.1:
+        former_members_decide(coalition, traitor)
     if "hurry" in habits and isinstance(message, Vote) and rng.random() < 0.2:
         hurry(coalition, message)
 

@@ -15,7 +15,7 @@ import random
 from consensus import effects as fx
 from consensus.messages import Evidence, NewView, PrePrepare, ViewChange, Vote
 from consensus.succession import select
-from protocol.records.batch import Certificate
+from protocol.records.batch import Certificate, Header
 from protocol.records.checkpoint import CheckpointVote
 from tests.simulation.plan import Plan
 from tests.simulation.reference import Judge
@@ -24,6 +24,7 @@ from tests.simulation.signing import NETWORK
 VOTE_RANGE = 256
 VOTES_PER_SIGNER = 4
 CHECKPOINTS_PER_SIGNER = 8
+PROOFS_OF_SIGNER = 8
 
 
 class Breach(AssertionError):  # noqa: N818 - a breach is what it is
@@ -88,10 +89,16 @@ class Checks:
         header = certificate.header
         holds = self.judge(header.epoch).holds(certificate, kind)
         require(holds, "certificate", f"{kind} of slot {header.seq} view {certificate.view}")
+        require(self.is_of(header), "epochs", f"slot {header.seq} is not of epoch {header.epoch}")
         self.good.add((kind, certificate))
         self.parents[header.digest] = header.parent
         if kind == "commit":
             self.decide(header.seq, header.digest)
+
+    def is_of(self, header: Header) -> bool:
+        """Whether a slot lies between the edges of its epoch."""
+        length = self.plan.epoch_slots + self.plan.window
+        return self.plan.epoch_slots == 0 or (header.seq - 1) // length == header.epoch
 
     def decide(self, seq: int, digest: bytes) -> None:
         known = self.decided.setdefault(seq, digest)
@@ -149,6 +156,8 @@ class Checks:
         base = replica.engine.core.epoch_base
         if replica.engine.core.voters.epoch == message.epoch:
             first = select(changes, base)
+            above = first.base is None or first.base.header.seq > base[0]
+            require(above, "selection", f"view {message.view} starts below its epoch")
             self.shuffle.shuffle(changes)
             same = select(changes, base)
             require(first.headers == same.headers, "selection order", "headers differ")
@@ -274,7 +283,8 @@ class Checks:
         open_slots = VOTE_RANGE + core.tip_seq - core.height
         require(len(core.slots) <= open_slots, "bound", f"{len(core.slots)} slots")
         require(len(core.view_changes) <= n, "bound", "view changes")
-        require(len(core.known_evidence) <= 1024, "bound", "evidence")
+        proofs = max(map(len, core.known_evidence.values()), default=0)
+        require(proofs <= PROOFS_OF_SIGNER, "bound", f"{proofs} proofs against one signer")
         require(not core.contradictions, "bound", "contradictions")
         for change in core.view_changes.values():
             require(len(change.prepared) <= core.parameters.window, "bound", "certificates")

@@ -19,6 +19,8 @@ HABITS = (
     "equivocate", "double-vote", "withhold", "replay", "spoof", "stale-change", "lying-view",
     "amnesia", "bad-batch", "wrong-root", "flood", "twins", "silent", "forge", "hurry",
 )  # fmt: skip
+PROOF_HABITS = ("false-proof", "former")
+"""Drawn apart from the others, so that what a seed drew before stays."""
 KINDS = ("prepare", "commit", "pre-prepare", "view-change", "new-view", "checkpoint", "decided")
 EPOCHS = 12
 """Sets drawn for a run; the last one stays."""
@@ -56,6 +58,8 @@ class Plan:
     crash_ms: int = 0
     crash_for_ms: int = 500
     torn: bool = False
+    moved: bool = False
+    """Who comes back after a crash has been moved by `signing-history export` and `import`."""
     lazy_ledger: bool = False
     """A crash may lose the executed slots of the last turn."""
     pause_ms: int = 0
@@ -94,6 +98,7 @@ class Plan:
             "loss": self.loss, "kind-loss": self.kind_loss, "duplication": self.duplicate,
             "reordering": self.reorder, "stray": self.stray,
             "partition": self.partition_ms, "crash": self.crash_ms,
+            "moved": self.crash_ms and self.moved,
             "torn": self.crash_ms and self.torn, "ledger-loss": self.crash_ms and self.lazy_ledger,
             "pause": self.pause_ms, "skew": self.skew, "epochs": self.epoch_slots,
             "idle": self.idle_ms, "byzantine": self.byzantine,
@@ -105,7 +110,15 @@ def draw(seed: int) -> Plan:
     """Return the plan of a seed."""
     rng = random.Random(seed)  # an int: never hashed
     plan = _draw_mixed(rng, seed)
-    return _contest(rng, plan) if rng.random() < 0.3 else plan
+    plan = _contest(rng, plan) if rng.random() < 0.3 else plan
+    return _with_proofs(random.Random(f"proofs {seed}"), plan)
+
+
+def _with_proofs(rng: random.Random, plan: Plan) -> Plan:
+    habits = plan.habits
+    if plan.byzantine:
+        habits += tuple(habit for habit in PROOF_HABITS if rng.random() < 0.3)
+    return replace(plan, habits=habits, moved=rng.random() < 0.3)
 
 
 def _contest(rng: random.Random, plan: Plan) -> Plan:

@@ -16,6 +16,7 @@ from consensus import inputs
 from consensus.engine import Engine
 from consensus.messages import BatchBody, DecidedSlot
 from consensus.validators import Voters
+from storage.signing_history import needed
 from tests.simulation.checks import Breach, marks, require
 from tests.simulation.ledger import Ledger
 from tests.simulation.projection import project
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 PERSIST = (fx.PersistVow, fx.PersistFloor, fx.PersistNote, fx.PersistEpoch)
 STRANGERS = 1000
 """Peer numbers of members outside the set begin here."""
+
+
+def moved(journal: list[fx.Persist]) -> list[fx.Persist]:
+    """What of a journal a move carries (`storage.signing_history`)."""
+    kept = needed(record for record in journal if isinstance(record, fx.PersistNote))
+    epochs = [record for record in journal if isinstance(record, fx.PersistEpoch)][-1:]
+    vows = [record for record in journal if isinstance(record, fx.PersistVow | fx.PersistFloor)]
+    return [*epochs, *kept, *vows]
 
 
 class CrashError(Exception):
@@ -104,12 +113,15 @@ class Replica(Ledger):
             return
         before = self.engine
         self.alive = True
+        is_moved = self.honest and self.network.plan.moved and self.network.rng.random() < 0.5
+        if is_moved:
+            self.journal = moved(self.journal)
         self.built()
         core = self.engine.core
         if self.durable_marks is not None:
             now = (*marks(self.engine)[:3], 1 << 60)  # the ledger's height may fall
             self.network.checks.stepped(self.durable_marks, now, "restart")
-        if not self.lost:
+        if not self.lost and not is_moved:
             was, now = project(before, self.chain), project(self.engine, self.chain)
             differ = {k: (was[k], now[k]) for k in was if was[k] != now[k]}
             require(not differ, "replay", f"{self.name}: {differ}")

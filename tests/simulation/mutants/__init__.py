@@ -156,6 +156,26 @@ MUTANTS = {
             ("agreement", "_ancestor_committed", "before.committed == header.parent",
              "before.committed is not None"),
         ),
+        _mutant(
+            "former members decide", "12: a set decides the slots of its own epoch",
+            ("validators", "Voters.check_decides",
+             "if seq <= self.after or (self.until is not None and seq > self.until):",
+             "if False:"),
+        ),
+        _mutant(
+            "prepared tip", "9: a tip is a commit certificate",
+            ("succession", "check_view_change", 'core.check_certificate(message.tip, "commit")',
+             "core.check_certificate(message.tip, message.tip.kind)"),
+        ),
+        _mutant(
+            "lone checkpoint", "11: stable at a quorum",
+            ("checkpoints", "judge_by", "if not voters.is_quorum(signers):", "if False:"),
+        ),
+        _mutant(
+            "tip of an older epoch", "9, 12: a tip is of the view change's epoch",
+            ("succession", "check_view_change",
+             "if message.tip.header.epoch != core.voters.epoch:", "if False:"),
+        ),
     )
 }  # fmt: skip
 
