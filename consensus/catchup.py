@@ -87,7 +87,8 @@ def on_body(core: Core, message: BatchBody) -> None:
     """Take a body for a header that was accepted or decided here."""
     header = message.header
     slot = core.slots.get(header.seq)
-    if slot is None or header.digest not in (*slot.headers, slot.committed):
+    wanted = slot is not None and core.holds_body(header.seq)
+    if slot is None or not wanted or header.digest not in (*slot.headers, slot.committed):
         raise UnwantedError("unwanted_body")
     if message.batch.body_root() != header.body_root:
         raise UnwantedError("body_mismatch")
@@ -119,7 +120,8 @@ def learn(core: Core, message: DecidedSlot) -> None:
     core.adopt_tip(certificate)
     slot = core.slot(header.seq)
     slot.headers[header.digest] = header
-    slot.bodies[header.digest] = message.batch
+    if core.holds_body(header.seq):
+        slot.bodies[header.digest] = message.batch
     slot.decided = slot.decided or certificate
     if header.epoch == core.voters.epoch:
         raise_floor(core, certificate.view)

@@ -26,6 +26,9 @@ from protocol.records.genesis import Parameters
 
 VOTE_RANGE = 256
 """Votes are stored for this many slots above the tip (rule 4)."""
+BODY_RANGE = 128
+"""Bodies of decided slots are kept for so many above the height: two answers to a STATUS. Others
+are fetched in their turn, or a laggard would hold everything that is decided meanwhile."""
 CERTIFICATE_MEMO = 1024
 
 Sign = Callable[[bytes], bytes]
@@ -286,6 +289,13 @@ class Core:
         self.tip_seq, self.tip_digest = header.seq, header.digest
         self.tip_certificate = certificate
         self.emit(PersistNote("tip", header.epoch, certificate.view, header.seq, certificate))
+        if not self.holds_body(header.seq):
+            slot.bodies.clear()
+            slot.proposal = None
+
+    def holds_body(self, seq: int) -> bool:
+        """Return whether the body of a decided slot is kept here (`BODY_RANGE`)."""
+        return seq <= self.height + BODY_RANGE
 
     def forget_executed(self) -> None:
         """Drop the slots at or below the height; the ledger holds them now."""

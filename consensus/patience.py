@@ -121,7 +121,7 @@ class Patience:
         core.emit(Broadcast(own_status(core)))
         for seq, slot in sorted(core.slots.items()):
             wanted = slot.decided.header.digest if slot.decided else slot.accepted or slot.committed
-            if wanted is not None and wanted not in slot.bodies:
+            if wanted is not None and wanted not in slot.bodies and core.holds_body(seq):
                 peer = core.next_peer()
                 if peer is not None:
                     core.emit(Send(peer, FetchBatch(seq=seq, digest=wanted)))

@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 
 from consensus.catchup import MAX_DECIDED_PER_STATUS
+from consensus.core import BODY_RANGE
 from consensus.effects import Decide, PersistFloor, PersistNote, Send, SendBody, SendDecided
-from consensus.inputs import LinkUp, Timer
+from consensus.inputs import Learned, LinkUp, Timer
 from consensus.messages import BatchBody, DecidedSlot, FetchBatch, Status, Vote
 from protocol.codec import sha256
 from protocol.records.checkpoint import Checkpoint
@@ -225,3 +226,33 @@ def test_rule_10_at_the_end_of_an_answer_the_next_portion_is_asked_for_at_once()
             assert asked == []
     assert len(asked) == 1
     assert isinstance(asked[0], Status)
+
+
+def test_a_laggard_keeps_the_next_bodies_and_fetches_the_others_in_their_turn():
+    """Whoever lacks one slot must not hold everything that is decided meanwhile."""
+    node = Node()
+    headers = make_chain(*(f"b{seq}" for seq in range(1, 301)))
+    slots = {
+        header.seq: DecidedSlot(
+            batch=make_batch(f"b{header.seq}"), certificate=node.peers.certificate(header)
+        )
+        for header in headers
+    }
+    for seq in range(2, 301):
+        node.core.adopt_tip(slots[seq - 1].certificate)  # as of a NEW-VIEW
+        node.step(Learned(slots[seq]))
+    core = node.core
+    assert (core.height, core.tip_seq) == (0, 300)
+    held = [seq for seq, slot in core.slots.items() if slot.bodies]
+    assert held == list(range(2, BODY_RANGE + 1))
+    far = BatchBody(header=headers[249], batch=make_batch("b250"))
+    assert node.refused(far, peer=2) == "unwanted_body"
+    asked = 0
+    while core.height < 300:
+        assert asked <= 4
+        asked += 1
+        for seq in range(core.height + 1, min(core.height + 65, 301)):
+            node.step(Learned(slots[seq]))
+        for seq in range(core.executed + 1, core.height + 1):
+            node.execute(seq, bytes(32))
+    assert core.slots == {}

@@ -25,6 +25,7 @@ VOTE_RANGE = 256
 VOTES_PER_SIGNER = 4
 CHECKPOINTS_PER_SIGNER = 8
 PROOFS_OF_SIGNER = 8
+BODY_RANGE = 128
 
 
 class Breach(AssertionError):  # noqa: N818 - a breach is what it is
@@ -293,6 +294,8 @@ class Checks:
         for seq, slot in core.slots.items():
             bodies = len(slot.bodies)  # at most one proposal of each view's primary
             require(bodies <= core.view + 1, "bound", f"{bodies} bodies in {seq}")
+            far = seq <= core.tip_seq and seq > core.height + BODY_RANGE
+            require(not (far and bodies), "bound", f"a body far above the height, in {seq}")
             for ballots in (slot.approvals, slot.commits):
                 votes = sum(map(len, ballots._votes.values()))
                 require(votes <= VOTES_PER_SIGNER * n, "bound", f"{votes} ballots in {seq}")
