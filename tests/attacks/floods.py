@@ -89,10 +89,17 @@ async def stranger(target: Target, seed: bytes) -> AsyncIterator[Network]:
         yield network
 
 
-async def run(name: str, target: Target, seconds: float, seed: bytes | None = None) -> Report:
+async def run(
+    name: str,
+    target: Target,
+    seconds: float,
+    seed: bytes | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> Report:
     """Run one flood for at most `seconds`; `seed` is the stranger's identity.
 
     A name that ends in "-fresh" has it start again with a new identity whenever it is cut off.
+    `told` learns each identity's peer id.
 
     Raises:
         KeyError: there is no flood of that name.
@@ -107,6 +114,7 @@ async def run(name: str, target: Target, seconds: float, seed: bytes | None = No
     deadline = trio.current_time() + seconds
     for identity in itertools.count(1):
         async with stranger(target, seed or os.urandom(32)) as network:
+            told(network.peer_id)
             left = seconds if identity == 1 else deadline - trio.current_time()
             await _Bound(network, target, report, left).run(flood)
         if not name.endswith(FRESH) or trio.current_time() >= deadline:

@@ -1,0 +1,391 @@
+"""The network under attack: real nodes on loopback, honest users beside it, hostile processes.
+
+A phase is a time of which `Seen` is made; a stage runs one after the other. Late nodes are the
+layout's observers: they start when an attack wants a newcomer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import trio
+
+from tests.attacks.honest import FINAL, MinerSpec, Spec, Told
+from tests.attacks.seen import Fate, Seen
+from validator_node.testnet import processes
+from validator_node.testnet.layout import Layout, TestnetOptions, ValidatorSite, prepare
+from validator_node.testnet.processes import Child, Figures
+
+ROOT = Path(__file__).parents[2]
+START_S = 240.0
+SAMPLE_S = 1.0
+MESH_S = 3.0
+"""After that long a subscriber is in its node's mesh: heartbeats are a second apart."""
+TAIL_S = 3.0
+"""Messages published that late in a phase may still be on their way at its end."""
+SETTLE_S = 60.0
+"""How long what was published in a phase may take after it, at the least."""
+BANNED = re.compile(r"banned (\S+) for \d+ s")
+HONEST_MINERS = 3
+LARGE_MINERS = 2
+"""Registered for honest bodies that travel by hash."""
+HOSTILE_MINERS = 4
+"""Registered hotkeys in hostile hands."""
+
+
+@dataclass
+class Sample:
+    """What the metrics said at one time."""
+
+    at: float
+    rows: dict[int, Figures]
+    resident_mb: float
+
+    def most(self, name: str) -> float:
+        """Return the highest value of any node, 0 without one."""
+        return max((row.get(name, 0.0) for row in self.rows.values()), default=0.0)
+
+    def total(self, name: str) -> float:
+        """Return the sum over the nodes."""
+        return sum(row.get(name, 0.0) for row in self.rows.values())
+
+
+@dataclass
+class Ears:
+    """Honest subscribers of one process."""
+
+    process: trio.Process
+    ready: dict[int, float] = field(default_factory=dict)
+    heard: dict[str, set[int]] = field(default_factory=dict)
+    until: float = float("inf")
+
+
+class Hostile:
+    """A hostile process and what it has told."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.peers: set[str] = set()
+        self.told: dict[str, Any] = {}
+        self.changed = trio.Event()
+
+    async def until(self, name: str, deadline_s: float = 60.0) -> Any:
+        """Wait until it has told of something; return it."""
+        with trio.fail_after(deadline_s):
+            while name not in self.told:
+                await self.changed.wait()
+        return self.told[name]
+
+
+class Stage:
+    """A running network."""
+
+    def __init__(self, layout: Layout, nursery: trio.Nursery, log: Path) -> None:
+        self.layout = layout
+        self.nodes: dict[int, Child] = {}
+        self.samples: list[Sample] = []
+        self.fates: dict[str, Fate] = {}
+        self.ears: list[Ears] = []
+        self.probes: list[tuple[float, bool]] = []
+        self.hostile_peers: set[str] = set()
+        self.sampled = trio.Event()
+        self._nursery = nursery
+        self._log = log
+        self._client = httpx.AsyncClient()
+        self._count = 0
+
+    # --- processes -------------------------------------------------------------------------------
+
+    def site(self, node: int) -> ValidatorSite:
+        """Return a node's files and addresses."""
+        return self.layout.nodes[node]
+
+    def seeds(self, first: int, count: int) -> list[str]:
+        """Return the seeds of registered hotkeys, in hexadecimal."""
+        chosen = self.layout.miners[first : first + count]
+        return [json.loads(site.config.read_text())["seed"] for site in chosen]
+
+    @property
+    def hostile_seeds(self) -> list[str]:
+        """Seeds of the registered hotkeys that hostile processes may use."""
+        return self.seeds(HONEST_MINERS + LARGE_MINERS, HOSTILE_MINERS)
+
+    async def start_node(self, node: int) -> None:
+        """Start a node that does not run."""
+        self.nodes[node] = await processes.start_validator(self.site(node))
+
+    async def stop_node(self, node: int) -> None:
+        """End a node."""
+        child = self.nodes.pop(node, None)
+        if child is not None:
+            await processes.stop(child)
+
+    async def start(self) -> None:
+        """Start validators and honest miners; return when something has been settled."""
+        for site in self.layout.validators:
+            await self.start_node(site.index)
+        self._nursery.start_soon(self._sample_on)
+        others = len(self.layout.validators) - 1
+        await self.wait(
+            lambda s: (
+                len(s.rows) > others
+                and all(row.get("links", 0) >= others for row in s.rows.values())
+            ),
+            "links between all validators",
+            START_S,
+        )
+        addresses = [site.address for site in self.layout.validators]
+        turned = [addresses[i % len(addresses) :] + addresses for i in range(HONEST_MINERS)]
+        miners = [
+            MinerSpec(seed=seed, bootstrap=bootstrap[:2], skill=number % 4)
+            for number, (seed, bootstrap) in enumerate(
+                zip(self.seeds(0, HONEST_MINERS), turned, strict=True)
+            )
+        ]
+        await self.start_honest(miners=miners, subscribers=addresses)
+        await self.wait(lambda s: s.most("settled") > 0, "a settled submission", START_S)
+
+    async def start_honest(
+        self, *, miners: Iterable[MinerSpec] = (), subscribers: Iterable[str] = ()
+    ) -> Ears:
+        """Start honest users in a process of their own; return its subscribers' ears."""
+        self._count += 1
+        path = self.layout.options.state_dir / f"honest-{self._count}.spec.json"
+        spec = Spec(
+            genesis=str(self.layout.genesis_file),
+            folder=str(self.layout.options.state_dir),
+            nodes=[site.address for site in self.layout.validators],
+            miners=list(miners),
+            subscribers=list(subscribers),
+        )
+        path.touch(0o600)
+        path.write_bytes(msgspec.json.encode(spec))
+        process = await self._open("tests.attacks.honest", str(path))
+        ears = Ears(process)
+        self.ears.append(ears)
+        self._nursery.start_soon(self._listen, ears)
+        return ears
+
+    async def dismiss(self, ears: Ears) -> None:
+        """End honest users once the messages that are on their way have come."""
+        ears.until = time.monotonic()
+        await trio.sleep(TAIL_S)
+        await _end(ears.process)
+
+    @asynccontextmanager
+    async def hostile(self, name: str, **settings: Any) -> AsyncIterator[Hostile]:
+        """Run the hostile side of an attack in a process of its own until the block ends."""
+        self._count += 1
+        path = self.layout.options.state_dir / f"hostile-{self._count}.json"
+        path.write_text(json.dumps({"genesis": str(self.layout.genesis_file), **settings}))
+        hostile = Hostile(await self._open("tests.attacks.hostile", name, str(path)))
+        self._nursery.start_soon(self._follow, hostile)
+        try:
+            yield hostile
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(hostile.process)
+
+    async def _open(self, module: str, *arguments: str) -> trio.Process:
+        with self._log.open("ab") as errors:
+            return await trio.lowlevel.open_process(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    async def _listen(self, ears: Ears) -> None:
+        try:
+            async for line in _lines(ears.process):
+                self._take(msgspec.json.decode(line, type=Told), ears)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(ears.process)
+
+    def _take(self, told: Told, ears: Ears) -> None:
+        for submission_id, at, size in told.published:
+            self.fates[submission_id] = Fate(at, size)
+        for submission_id, at, state, reason in told.ended:
+            ended = at if state in FINAL else None
+            known = self.fates[submission_id]
+            self.fates[submission_id] = replace(known, ended_s=ended, state=state, reason=reason)
+        ears.ready.update(told.ready)
+        for number, submission_id in told.heard:
+            ears.heard.setdefault(submission_id, set()).add(number)
+        self.probes += told.probes
+
+    async def _follow(self, hostile: Hostile) -> None:
+        async for line in _lines(hostile.process):
+            told = json.loads(line)
+            self.hostile_peers.update(told.pop("peers", ()))
+            hostile.told.update(told)
+            hostile.changed.set()
+            hostile.changed = trio.Event()
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    async def _sample_on(self) -> None:
+        while True:
+            rows: dict[int, Figures] = {}
+
+            async def read(node: int, rows: dict[int, Figures] = rows) -> None:
+                row = await processes.figures(self._client, self.site(node))
+                if row is not None:
+                    rows[node] = row
+
+            async with trio.open_nursery() as nursery:
+                for node in list(self.nodes):
+                    nursery.start_soon(read, node)
+            for child in self.nodes.values():
+                child.sample()
+            most = max((child.last_rss_mb for child in self.nodes.values()), default=0.0)
+            self.samples.append(Sample(time.monotonic(), rows, most))
+            self.sampled.set()
+            self.sampled = trio.Event()
+            processes.check_alive(list(self.nodes.values()))
+            await trio.sleep(SAMPLE_S)
+
+    async def wait(
+        self, holds: Callable[[Sample], bool], what: str, deadline_s: float
+    ) -> float | None:
+        """Wait until a sample shows something; return after how many seconds, None if never."""
+        began = time.monotonic()
+        with trio.move_on_after(deadline_s):
+            while not (self.samples and holds(self.samples[-1])):
+                await self.sampled.wait()
+            return time.monotonic() - began
+        if deadline_s >= START_S:
+            raise TimeoutError(
+                f"no {what} after {deadline_s:g} s: see {self.layout.options.state_dir}"
+            )
+        return None
+
+    def bans(self) -> set[str]:
+        """Return the honest peers that some node has banned so far, by its log."""
+        found: set[str] = set()
+        for site in self.layout.nodes:
+            if site.log.exists():
+                found.update(BANNED.findall(site.log.read_text(errors="replace")))
+        return found - self.hostile_peers
+
+    async def phase(
+        self,
+        name: str,
+        seconds: float,
+        play: Callable[[], Awaitable[dict[str, float] | None]] | None = None,
+    ) -> Seen:
+        """Let a phase pass, with an attack or without; return what the honest saw.
+
+        What was published in it may come to its end for as long again, and `SETTLE_S`.
+        """
+        began, banned, figures = time.monotonic(), self.bans(), {}
+        if play is None:
+            await trio.sleep(seconds)
+        else:
+            figures = await play() or {}
+        ended = time.monotonic()
+        mine = [key for key, fate in self.fates.items() if began <= fate.published_s < ended]
+        with trio.move_on_after(SETTLE_S + seconds):
+            while not all(self.fates[key].is_settled for key in mine):
+                await self.sampled.wait()
+        samples = [entry for entry in self.samples if began <= entry.at <= ended]
+        first, last = samples[0], samples[-1]
+        expected, delivered = self._delivered(began, ended)
+        probes = [answered for at, answered in self.probes if began <= at < ended]
+        return Seen(
+            name=name,
+            began_s=first.at,
+            ended_s=last.at,
+            slots=int(last.most("height") - first.most("height")),
+            epochs=int(last.most("epoch") - first.most("epoch")),
+            views=int(last.most("view") - first.most("view")),
+            resident_mb=max(entry.resident_mb for entry in samples),
+            fates=tuple(self.fates[key] for key in mine),
+            expected=expected,
+            delivered=delivered,
+            asked=len(probes),
+            answered=sum(probes),
+            bans=tuple(sorted(self.bans() - banned)),
+            figures=figures,
+        )
+
+    def _delivered(self, began: float, ended: float) -> tuple[int, int]:
+        """Count the pairs of a subscriber and what it should have heard, and those it has."""
+        expected = delivered = 0
+        for key, fate in self.fates.items():
+            if not began <= fate.published_s < ended - TAIL_S:
+                continue
+            for ears in self.ears:
+                for number, ready in ears.ready.items():
+                    if ready + MESH_S <= fate.published_s and fate.published_s < ears.until:
+                        expected += 1
+                        delivered += number in ears.heard.get(key, ())
+        return expected, delivered
+
+    async def close(self) -> None:
+        """End all nodes, at the same time."""
+        async with trio.open_nursery() as nursery:
+            for node in list(self.nodes):
+                nursery.start_soon(self.stop_node, node)
+        await self._client.aclose()
+
+
+async def _lines(process: trio.Process) -> AsyncIterator[bytes]:
+    assert process.stdout is not None
+    buffer = bytearray()
+    async for data in process.stdout:
+        buffer += data
+        while (end := buffer.find(b"\n")) >= 0:
+            yield bytes(buffer[:end])
+            del buffer[: end + 1]
+
+
+async def _end(process: trio.Process) -> None:
+    if process.poll() is None:
+        process.kill()
+    await process.wait()
+
+
+@asynccontextmanager
+async def open_stage(
+    folder: Path, *, nodes: int, observers: int = 0, miners: int = 0
+) -> AsyncIterator[Stage]:
+    """Run a network with honest load until the block ends.
+
+    `observers` do not run yet; `miners` hotkeys are registered beyond those every stage has.
+    """
+    registered = HONEST_MINERS + LARGE_MINERS + HOSTILE_MINERS + miners
+    options = TestnetOptions(
+        state_dir=folder,
+        validators=nodes,
+        observers=observers,
+        miners=registered,
+        away=frozenset(range(nodes, nodes + observers)),
+    )
+    layout = prepare(options)
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stage = Stage(layout, nursery, folder / "users.log")
+        try:
+            await stage.start()
+            yield stage
+        finally:
+            with trio.CancelScope(shield=True):
+                await stage.close()
+            nursery.cancel_scope.cancel()
