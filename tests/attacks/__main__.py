@@ -59,13 +59,19 @@ async def play_on(stage: Stage, attacks: list[Attack], seconds: float, say: Any)
         calms.append(await stage.phase("calm", calm_s))
         say(f"{'calm':17}{calms[-1]}")
         length = attack.share * seconds
-        under = await stage.phase(attack.name, length, lambda a=attack, s=length: a.play(stage, s))
+        under = await stage.phase(
+            attack.name,
+            length,
+            lambda a=attack, s=length: a.play(stage, s),
+            settle=not attack.own_network,
+        )
         say(f"{attack.name:17}{under}")
         played.append((attack, calms[-1], under))
-    calms.append(await stage.phase("calm", calm_s))
+    if not attacks[-1].own_network:
+        calms.append(await stage.phase("calm", calm_s))
     found = []
     for number, (attack, before, under) in enumerate(played):
-        calm = worse_of(before, calms[number + 1])
+        calm = worse_of(before, *calms[number + 1 : number + 2])
         found.append(Verdict(attack, calm, under, tuple(attack.judge(calm, under))))
     return found
 

@@ -129,13 +129,17 @@ class Users:
             while await stdin.receive_some(100):
                 pass
             nursery.cancel_scope.cancel()
+        self._say()
 
     async def _tell(self) -> None:
         while True:
             await trio.sleep(TELL_S)
-            told, self.told = self.told, Told()
-            sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
-            sys.stdout.flush()
+            self._say()
+
+    def _say(self) -> None:
+        told, self.told = self.told, Told()
+        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+        sys.stdout.flush()
 
     # --- miners and what becomes of their submissions --------------------------------------------
 

@@ -115,11 +115,9 @@ class Seen:
         return "; ".join(parts)
 
 
-def worse_of(before: Seen, after: Seen | None) -> Seen:
+def worse_of(*calm: Seen) -> Seen:
     """Return the calm phase that an attack is measured by (rule 1)."""
-    if after is None or before.slots_per_s <= after.slots_per_s:
-        return before
-    return after
+    return min(calm, key=lambda seen: seen.slots_per_s)
 
 
 def faults(

@@ -105,6 +105,7 @@ class Stage:
         self._log = log
         self._client = httpx.AsyncClient()
         self._count = 0
+        self._newcomers = iter([site.index for site in layout.observers])
 
     # --- processes -------------------------------------------------------------------------------
 
@@ -118,9 +119,18 @@ class Stage:
         return [json.loads(site.config.read_text())["seed"] for site in chosen]
 
     @property
+    def registered(self) -> int:
+        """How many hotkeys without a node are registered."""
+        return len(self.layout.miners)
+
+    @property
     def hostile_seeds(self) -> list[str]:
         """Seeds of the registered hotkeys that hostile processes may use."""
         return self.seeds(HONEST_MINERS + LARGE_MINERS, HOSTILE_MINERS)
+
+    def newcomer(self) -> int:
+        """Return a node that has not run yet."""
+        return next(self._newcomers)
 
     async def start_node(self, node: int) -> None:
         """Start a node that does not run."""
@@ -177,6 +187,14 @@ class Stage:
         self.ears.append(ears)
         self._nursery.start_soon(self._listen, ears)
         return ears
+
+    async def rest(self) -> None:
+        """Let the honest miners stop; what they have published is known then."""
+        for ears in self.ears:
+            if ears.process.poll() is None and ears.process.stdin is not None:
+                await ears.process.stdin.aclose()
+                await ears.process.wait()
+        await trio.sleep(TAIL_S)
 
     async def dismiss(self, ears: Ears) -> None:
         """End honest users once the messages that are on their way have come."""
@@ -276,6 +294,11 @@ class Stage:
             )
         return None
 
+    async def until(self, holds: Callable[[Sample], bool]) -> None:
+        """Wait until a sample shows something."""
+        while not holds(self.samples[-1]):
+            await self.sampled.wait()
+
     def bans(self) -> set[str]:
         """Return the honest peers that some node has banned so far, by its log."""
         found: set[str] = set()
@@ -289,10 +312,13 @@ class Stage:
         name: str,
         seconds: float,
         play: Callable[[], Awaitable[dict[str, float] | None]] | None = None,
+        *,
+        settle: bool = True,
     ) -> Seen:
         """Let a phase pass, with an attack or without; return what the honest saw.
 
-        What was published in it may come to its end for as long again, and `SETTLE_S`.
+        What was published in it may come to its end for as long again, and `SETTLE_S`; without
+        `settle` the attack has seen to that.
         """
         began, banned, figures = time.monotonic(), self.bans(), {}
         if play is None:
@@ -301,9 +327,10 @@ class Stage:
             figures = await play() or {}
         ended = time.monotonic()
         mine = [key for key, fate in self.fates.items() if began <= fate.published_s < ended]
-        with trio.move_on_after(SETTLE_S + seconds):
-            while not all(self.fates[key].is_settled for key in mine):
-                await self.sampled.wait()
+        if settle:
+            with trio.move_on_after(SETTLE_S + seconds):
+                while not all(self.fates[key].is_settled for key in mine):
+                    await self.sampled.wait()
         samples = [entry for entry in self.samples if began <= entry.at <= ended]
         first, last = samples[0], samples[-1]
         expected, delivered = self._delivered(began, ended)

@@ -28,8 +28,9 @@ class IdleRequests(Attack):
         """Hold the slots while honest peers ask."""
         victim = stage.site(0).address
         async with stage.hostile(self.name, target=victim) as hostile:
-            opened = await hostile.until("opened")
+            await hostile.until("opened")
             await trio.sleep(seconds)
+            opened = hostile.told["opened"]
         return {"streams": opened}
 
     async def hostile(self, settings: dict[str, Any]) -> None:
@@ -57,5 +58,8 @@ class IdleRequests(Attack):
         async with trio.open_nursery() as nursery:
             for _ in range(PEERS):
                 nursery.start_soon(peer)
-            await trio.sleep(3.0)
-            tell(opened=opened)
+            while opened < PEERS * STREAMS:  # noqa: ASYNC110  # of tasks of our own
+                await trio.sleep(0.5)
+            while True:
+                tell(opened=opened)
+                await trio.sleep(0.5)
