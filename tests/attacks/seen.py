@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -22,7 +22,7 @@ MOST_DELAY = 4.0
 LEAST_DELAY_S = 1.0
 """A calm network's delay counts as at least so much: one turn of admission."""
 LEAST_DELIVERED = 0.99
-"""Part of the honest messages that honest subscribers must receive."""
+"""Part of the honest messages that honest subscribers must receive, in parts of those in calm."""
 MOST_MEMORY = 1.5
 ROOM_MB = 64.0
 """A node may hold `MOST_MEMORY` times what it held in calm, and so much besides."""
@@ -89,6 +89,10 @@ class Seen:
         return median(delays) if delays else 0.0
 
     @property
+    def delivered_part(self) -> float:
+        return self.delivered / self.expected if self.expected else 1.0
+
+    @property
     def lost(self) -> dict[str, int]:
         """Submissions without a result, by the last that was heard of them."""
         return dict(
@@ -116,8 +120,12 @@ class Seen:
 
 
 def worse_of(*calm: Seen) -> Seen:
-    """Return the calm phase that an attack is measured by (rule 1)."""
-    return min(calm, key=lambda seen: seen.slots_per_s)
+    """Return the calm phase that an attack is measured by (rule 1); the first is the one before it.
+
+    What is delivered is measured by that one: an attack may have lasting effects.
+    """
+    worse = min(calm, key=lambda seen: seen.slots_per_s)
+    return replace(worse, expected=calm[0].expected, delivered=calm[0].delivered)
 
 
 def faults(
@@ -133,7 +141,7 @@ def faults(
         found.append("nothing honest was published")
     if under.delay_s > most_delay * max(calm.delay_s, LEAST_DELAY_S):
         found.append(f"median delay {under.delay_s:.1f} s, calm {calm.delay_s:.1f} s")
-    if under.delivered < LEAST_DELIVERED * under.expected:
+    if under.delivered < LEAST_DELIVERED * calm.delivered_part * under.expected:
         found.append(f"honest subscribers received {under.delivered} of {under.expected}")
     if under.answered < LEAST_DELIVERED * under.asked:
         found.append(f"answered {under.answered} of {under.asked} honest requests")

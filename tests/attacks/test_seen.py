@@ -57,8 +57,14 @@ def test_a_slow_machine_is_no_fault() -> None:
 
 def test_an_attack_is_measured_by_the_worse_calm_phase() -> None:
     busy = replace(CALM, slots=50)
-    assert worse_of(CALM, busy) is worse_of(busy, CALM) is busy
-    assert worse_of(CALM) is CALM
+    assert worse_of(CALM, busy) == worse_of(busy, CALM) == busy
+    assert worse_of(CALM) == CALM
+
+
+def test_what_an_attack_leaves_behind_is_no_excuse() -> None:
+    deaf = replace(CALM, slots=50, delivered=40)
+    assert worse_of(CALM, deaf).delivered == 80
+    assert faults(worse_of(deaf, CALM), replace(CALM, delivered=40)) == []
 
 
 def test_each_attack_says_what_it_is() -> None:

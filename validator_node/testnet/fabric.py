@@ -6,6 +6,7 @@
 | partition | the proxies hold everything | frames go to a hardware address that nobody has |
 | disconnect | the proxies reset connections | routes that are unreachable |
 | slow link | yes | no (it takes the `netem` queueing discipline, which many systems lack) |
+| IPv6, names | yes | no |
 | peer exchange | off: whoever dials past the proxies is not cut off | on |
 
 In both, the runner and the miners reach every node at any time: a cut is between nodes. A miner
@@ -24,7 +25,14 @@ from validator_node.testnet.keeper import Keeper
 from validator_node.testnet.manifest import Manifest
 from validator_node.testnet.namespaces import Namespaces, why_no_namespaces
 from validator_node.testnet.timeline import OPEN, Condition, Pair
-from validator_node.testnet.wiring import HOST, Place, Wiring, quiet_ports
+from validator_node.testnet.wiring import (
+    HOSTS,
+    NAME,
+    Place,
+    Wiring,
+    quiet_ports,
+    tcp_multiaddr,
+)
 
 CHOICES = ("auto", "namespaces", "proxy")
 
@@ -45,32 +53,34 @@ class ProxyFabric:
     """A proxy for each node that dials and each that is dialled; nodes listen on the loopback."""
 
     name = "proxy"
-    miner_host = HOST
 
     def __init__(
-        self, keeper: Keeper, places: list[Place], ports: dict[tuple[int, int], int]
+        self, keeper: Keeper, places: list[Place], ports: dict[tuple[int, int], int], reach: str
     ) -> None:
+        self.miner_host = host = HOSTS[reach]
+        self._dialled = NAME if reach == "dns" else host
         self._keeper = keeper
         self._places = places
         self._ports = ports
         self._now: dict[Pair, Condition] = {}
         # Nodes learn each other's addresses. What they announce leads nowhere: this port is bound
         # and never listened on. Otherwise they could dial past the proxies.
-        self._nowhere = socket.socket()
-        self._nowhere.bind((HOST, 0))
+        self._nowhere = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._nowhere.bind((host, 0))
         self.settings: Mapping[str, object] = {
             "peer_exchange": False,
-            "external_addrs": [f"/ip4/{HOST}/tcp/{self._nowhere.getsockname()[1]}"],
+            "external_addrs": [tcp_multiaddr(host, self._nowhere.getsockname()[1])],
         }
 
     @classmethod
-    async def open(cls, nodes: int, keeper: Keeper) -> ProxyFabric:
+    async def open(cls, nodes: int, keeper: Keeper, reach: str = "ip4") -> ProxyFabric:
         """Start the proxies."""
-        ports = quiet_ports(2 * nodes)
-        places = [Place(HOST, ports[i], ports[nodes + i]) for i in range(nodes)]
+        host = HOSTS[reach]
+        ports = quiet_ports(2 * nodes, host)
+        places = [Place(host, ports[i], ports[nodes + i]) for i in range(nodes)]
         pairs = [(a, b) for a in range(nodes) for b in range(nodes) if a != b]
-        made = await keeper.make_proxies([(a, b, HOST, places[b].port) for a, b in pairs])
-        return cls(keeper, places, dict(zip(pairs, made, strict=True)))
+        made = await keeper.make_proxies([(a, b, host, places[b].port) for a, b in pairs])
+        return cls(keeper, places, dict(zip(pairs, made, strict=True)), reach)
 
     def place(self, node: int) -> Place:
         """Return where a node listens."""
@@ -78,7 +88,7 @@ class ProxyFabric:
 
     def dial(self, source: int, target: int) -> tuple[str, int]:
         """Return the proxy through which `source` dials `target`."""
-        return HOST, self._ports[source, target]
+        return self._dialled, self._ports[source, target]
 
     def prefix(self, node: int) -> tuple[str, ...]:  # noqa: ARG002 - of `Wiring`
         """Return nothing: nodes run as they are."""
@@ -101,7 +111,12 @@ def choose(wanted: str, manifest: Manifest) -> tuple[str, str]:
     Raises `TestnetError` if the wanted one cannot run this manifest here.
     """
     slow = any(isinstance(event, m.SlowLink) for event in manifest.event)
-    obstacle = "a slow link needs the proxies" if slow else why_no_namespaces()
+    if slow:
+        obstacle = "a slow link needs the proxies"
+    elif manifest.reach != "ip4":
+        obstacle = f"reach = {manifest.reach!r} needs the proxies"
+    else:
+        obstacle = why_no_namespaces()
     if wanted == "proxy":
         return "proxy", ""
     if wanted == "namespaces":
@@ -111,8 +126,8 @@ def choose(wanted: str, manifest: Manifest) -> tuple[str, str]:
     return ("proxy", obstacle) if obstacle else ("namespaces", "")
 
 
-async def open_fabric(name: str, nodes: int, keeper: Keeper) -> Fabric:
-    """Set up a fabric for so many nodes."""
+async def open_fabric(name: str, nodes: int, keeper: Keeper, reach: str = "ip4") -> Fabric:
+    """Set up a fabric for so many nodes, which know each other by addresses of the kind `reach`."""
     if name == "namespaces":
         return await Namespaces.open(nodes)
-    return await ProxyFabric.open(nodes, keeper)
+    return await ProxyFabric.open(nodes, keeper, reach)

@@ -44,8 +44,8 @@ class Proxies(msgspec.Struct, tag="proxies", frozen=True):
 class LinksAre(msgspec.Struct, tag="links", frozen=True):
     """Set the conditions of links."""
 
-    conditions: list[tuple[int, int, str, float, int]]
-    """(first node, second node, mode, delay_ms, rate)"""
+    conditions: list[tuple[int, int, str, float, int, float]]
+    """(first node, second node, mode, delay_ms, rate, loss)"""
 
 
 class Wards(msgspec.Struct, tag="wards", frozen=True):
@@ -86,9 +86,9 @@ class _Keeper:
                 self._nursery.start_soon(proxy.run)
             return Answer(ports=ports)
         if isinstance(command, LinksAre):
-            for first, second, mode, delay_ms, rate in command.conditions:
+            for first, second, mode, delay_ms, rate, loss in command.conditions:
                 for pair in ((first, second), (second, first)):
-                    self._proxies[pair].set(Condition(mode, delay_ms, rate))
+                    self._proxies[pair].set(Condition(mode, delay_ms, rate, loss))
         elif isinstance(command, Wards):
             self.wards = command.processes
         counts = [proxy.counts for proxy in self._proxies.values()]
@@ -160,7 +160,7 @@ class Keeper:
 
     async def set_links(self, conditions: Mapping[Pair, Condition]) -> None:
         """Make links so; in effect when this returns."""
-        rows = [(a, b, c.mode, c.delay_ms, c.rate) for (a, b), c in conditions.items()]
+        rows = [(a, b, c.mode, c.delay_ms, c.rate, c.loss) for (a, b), c in conditions.items()]
         await self._tell(LinksAre(rows))
 
     async def watch_over(self, processes: Iterable[psutil.Process]) -> None:

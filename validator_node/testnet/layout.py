@@ -21,7 +21,7 @@ from validator_node.journal_bridge import begin_history
 from validator_node.keys import Keys, Seeds, save_keystore
 from validator_node.network.host import peer_id_of
 from validator_node.testnet.chain_site import STALE_S, ChainSite, write_chain
-from validator_node.testnet.wiring import HOST, Loopback, Wiring
+from validator_node.testnet.wiring import HOST, Loopback, Wiring, tcp_multiaddr
 
 STAKES = (310, 270, 230, 190)
 """Stakes of the validators, in order; further ones repeat them."""
@@ -51,6 +51,8 @@ class TestnetOptions:
     """Nodes whose keys are in no validator set; their indices follow the validators'."""
     challenges: tuple[str, ...] = ()
     """Names of the example challenges; empty for all of them."""
+    body_bytes: int = 0
+    """The length to which the miners fill up every fourth body."""
     skills: tuple[int, ...] = (0, 1, 2, 3)
     """Skills of the miners, in order; further ones repeat them."""
     devchain: bool = False
@@ -226,8 +228,8 @@ def prepare(options: TestnetOptions, wiring: Wiring | None = None) -> Layout:
 
 
 def multiaddr_of(host: str, port: int, peer_id: str) -> str:
-    """Return the multiaddr of a peer that listens on an IPv4 address and TCP port."""
-    return f"/ip4/{host}/tcp/{port}/p2p/{peer_id}"
+    """Return the multiaddr of a peer that listens on a TCP port at an IP address or name."""
+    return f"{tcp_multiaddr(host, port)}/p2p/{peer_id}"
 
 
 def _site(options: TestnetOptions, index: int, wiring: Wiring, peer_id: str) -> ValidatorSite:
@@ -306,6 +308,7 @@ def _write_miner(
         "skill": options.skills[site.index % len(options.skills)],
         "per_message": options.per_message,
         "interval_s": options.interval_s,
+        "body_bytes": options.body_bytes,
         "listen_host": listen_host,
         "report": str(site.report.absolute()),
     }

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from challenges import examples
+from protocol.records.submission import MAX_BODY_BYTES
 from validator_node.errors import ConfigError, TestnetError
 from validator_node.files import read_text
 
@@ -89,7 +90,7 @@ class Heal(_Event):
 
 
 class SlowLink(_Event):
-    """Delays, and limits to `rate`, what passes on the links of a node or between a pair."""
+    """Delays, limits to `rate`, and now and then loses what passes on links."""
 
     kind: Literal["slow_link"] = "slow_link"
     node: NodeIndex | None = None
@@ -98,15 +99,24 @@ class SlowLink(_Event):
     """One way."""
     rate: Annotated[int, Field(ge=0)] = 0
     """Bytes a second each way and link; 0 for no limit."""
+    loss: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """The part of what is sent that is lost, and sent again as TCP does: everything behind it
+    waits."""
     lasts: Length | None = Field(default=None, alias="for")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.node is None) == (self.pair is None):
             raise ValueError("give either node or pair")
-        if not self.delay_ms and not self.rate:
-            raise ValueError("give delay_ms, rate or both")
+        if not self.delay_ms and not self.rate and not self.loss:
+            raise ValueError("give delay_ms, rate or loss")
         return self
+
+
+class Move(_OnNode):
+    """Restarts the node at another port: its address is not the one that others know."""
+
+    kind: Literal["move"] = "move"
 
 
 class ClockSkew(_OnNode):
@@ -145,6 +155,7 @@ Event = Annotated[
     | Partition
     | Heal
     | SlowLink
+    | Move
     | ClockSkew
     | Join
     | Leave
@@ -161,6 +172,9 @@ class Miners(_Part):
     """Seconds between two messages of a miner."""
     per_message: Annotated[int, Field(ge=1, le=64)] = 2
     """Submissions in one message."""
+    body_bytes: Annotated[int, Field(ge=0, le=MAX_BODY_BYTES)] = 0
+    """The length to which every fourth body is filled up; 0: none is. Above 4 KiB it travels by
+    hash; some challenge must take bodies so long."""
     skill: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)] = (
         0,
         1,
@@ -184,6 +198,9 @@ class Manifest(_Part):
     observers: Annotated[int, Field(ge=0, le=MAX_OBSERVERS)] = 0
     challenges: tuple[str, ...] = ()
     """Names of example challenges; empty for all."""
+    reach: Literal["ip4", "ip6", "dns"] = "ip4"
+    """What stands in the addresses under which nodes know each other: numbers of IPv4 or IPv6, or a
+    name."""
     duration: Annotated[float, Field(ge=5, le=86_400)] = 60.0
     """Seconds of load."""
     miners: Miners = Miners()

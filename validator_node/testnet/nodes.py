@@ -15,6 +15,7 @@ from validator_node.testnet.disks import Disk
 from validator_node.testnet.keeper import Keeper
 from validator_node.testnet.layout import Layout, ValidatorSite, change_settings
 from validator_node.testnet.processes import Child
+from validator_node.testnet.wiring import quiet_ports
 
 AFTERMATH_S = 10.0
 """A node that is to end because its disk was full has ended so soon after."""
@@ -114,6 +115,13 @@ class Nodes:
             await self._stop(node)
             if wipe:
                 self._wipe(node)
+            await self._start(node)
+
+    async def move(self, node: int) -> None:
+        """Restart a node at another port."""
+        async with self._locks[node]:
+            await self._stop(node)
+            change_settings(self.sites[node], {"listen_port": quiet_ports(1)[0]})
             await self._start(node)
 
     def _wipe(self, node: int) -> None:

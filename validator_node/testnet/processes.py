@@ -127,9 +127,10 @@ def check_alive(children: list[Child]) -> None:
 
 async def figures(client: httpx.AsyncClient, site: ValidatorSite) -> Figures | None:
     """Return a validator's metrics, or None while it does not answer."""
+    host = f"[{site.metrics_host}]" if ":" in site.metrics_host else site.metrics_host
     try:
         answer = await client.get(
-            f"http://{site.metrics_host}:{site.metrics_port}/metrics", timeout=METRICS_DEADLINE_S
+            f"http://{host}:{site.metrics_port}/metrics", timeout=METRICS_DEADLINE_S
         )
     except httpx.HTTPError:
         return None

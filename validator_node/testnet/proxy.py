@@ -2,6 +2,8 @@
 
 Rules:
 1. `open` forwards, each chunk `delay_ms` after it came and at most `rate` bytes a second each way.
+   The part `loss` of the chunks is lost and comes `RESEND_S` later, doubling if it is lost again,
+   and everything behind it waits: that is what a lost packet does to those who speak TCP.
 2. `hole` accepts and holds: connections stay open, nothing passes, nobody is told; what was on its
    way passes when the link opens again, as TCP would retransmit it after a partition.
 3. `cut` resets what is open, and every new connection at once.
@@ -11,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 from contextlib import suppress
@@ -19,12 +22,12 @@ from dataclasses import dataclass
 import trio
 
 from validator_node.testnet.timeline import OPEN, Condition
-from validator_node.testnet.wiring import HOST
 
 CHUNK_BYTES = 65_536
 LIMITED_CHUNK_BYTES = 2048
 """Chunks while a rate holds: small, so that a slow link drips and does not stutter."""
 QUEUE = 64
+RESEND_S = 0.2
 MAX_CONNECTIONS = 64
 CONNECT_S = 5.0
 _RESET = struct.pack("ii", 1, 0)
@@ -58,12 +61,13 @@ class Proxy:
         self._open_connections = 0
         self._up, self._down = _Lane(), _Lane()
         self.counts = Counts()
-        self._listener = trio.socket.socket()
+        family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+        self._listener = trio.socket.socket(family)
         self.port = 0
 
     async def listen(self) -> int:
-        """Bind a free port and return it."""
-        await self._listener.bind((HOST, 0))
+        """Bind a free port of the target's address and return it."""
+        await self._listener.bind((self._target[0], 0))
         self._listener.listen(128)
         self.port = int(self._listener.getsockname()[1])
         return self.port
@@ -140,6 +144,7 @@ class Proxy:
     ) -> None:
         async for due, data in receive:
             await trio.sleep_until(due)
+            await self._wait_resent()
             await self._wait_turn(lane, len(data))
             await self._wait_open()
             self.counts.bytes += len(data)  # first: who has read it may end us before we go on
@@ -151,6 +156,12 @@ class Proxy:
         if rate:
             lane.free_at = max(lane.free_at, trio.current_time()) + size / rate
             await trio.sleep_until(lane.free_at)
+
+    async def _wait_resent(self) -> None:
+        wait_s = RESEND_S
+        while random.random() < self._condition.loss:  # noqa: S311 - weather, no secret
+            await trio.sleep(wait_s)
+            wait_s *= 2
 
     async def _wait_open(self) -> None:
         while self._condition.mode != "open":

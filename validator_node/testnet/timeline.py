@@ -33,6 +33,8 @@ class Condition:
     delay_ms: float = 0.0
     rate: int = 0
     """Bytes a second each way, 0 for no limit."""
+    loss: float = 0.0
+    """The part of what is sent that must be sent again."""
 
 
 OPEN = Condition()
@@ -121,9 +123,9 @@ class World:
         self._expect(step, node not in self.left, f"node {node} has left for good")
         self._expect(step, node not in self.paused, f"node {node} is paused")
         self._expect(step, node not in self.full, f"the disk of node {node} is full")
-        if isinstance(event, m.Restart):
+        if isinstance(event, m.Restart | m.Move):
             self.running.add(node)
-            if event.wipe:
+            if isinstance(event, m.Restart) and event.wipe:
                 self.wiped.add(node)
             return
         self._expect(step, node in self.running, f"node {node} is not running")
@@ -165,7 +167,7 @@ class World:
 
     def condition(self, first: int, second: int) -> Condition:
         """Return what the link between two nodes is like: the worst that is in effect."""
-        delay_ms, rate, mode = 0.0, 0, "open"
+        delay_ms, rate, loss, mode = 0.0, 0, 0.0, "open"
         for event in self.links.values():
             if isinstance(event, m.Disconnect) and event.node in {first, second}:
                 return Condition("cut")
@@ -174,7 +176,8 @@ class World:
             if isinstance(event, m.SlowLink) and _touches(event, first, second):
                 delay_ms = max(delay_ms, event.delay_ms)
                 rate = min(filter(None, (rate, event.rate)), default=0)
-        return Condition(mode) if mode == "hole" else Condition(mode, delay_ms, rate)
+                loss = max(loss, event.loss)
+        return Condition(mode) if mode == "hole" else Condition(mode, delay_ms, rate, loss)
 
     def conditions(self) -> dict[Pair, Condition]:
         """Return the condition of every link."""

@@ -225,6 +225,8 @@ class Trial:
             await (nodes.kill(event.node) if step.begins else nodes.start(event.node))
         elif isinstance(event, m.Restart):
             await nodes.restart(event.node, wipe=event.wipe)
+        elif isinstance(event, m.Move):
+            await nodes.move(event.node)
         elif isinstance(event, m.Pause):
             await (nodes.pause if step.begins else nodes.resume)(event.node)
         elif isinstance(event, m.ClockSkew):

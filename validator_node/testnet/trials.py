@@ -134,7 +134,7 @@ async def _run(
         async with AsyncExitStack() as stack:
             keeper = await Keeper.start(folder / "keeper.log")
             stack.push_async_callback(_shielded, keeper)
-            fabric = await open_fabric(fabric_name, manifest.nodes, keeper)
+            fabric = await open_fabric(fabric_name, manifest.nodes, keeper, manifest.reach)
             stack.push_async_callback(_shielded, fabric)
             layout = prepare(_layout_options(manifest, folder), fabric)
             report = await _run_in(manifest, layout, fabric, keeper, screen, with_soak)
@@ -158,6 +158,7 @@ def _layout_options(manifest: Manifest, folder: Path) -> TestnetOptions:
         miners=manifest.miners.count,
         interval_s=manifest.miners.interval,
         per_message=manifest.miners.per_message,
+        body_bytes=manifest.miners.body_bytes,
         skills=manifest.miners.skill,
         away=manifest.starts_later,
         duration_s=manifest.duration,

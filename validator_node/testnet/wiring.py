@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import socket
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from typing import Protocol
 from validator_node.errors import TestnetError
 
 HOST = "127.0.0.1"
+HOSTS = {"ip4": HOST, "ip6": "::1", "dns": HOST}
+"""Where nodes listen, by a manifest's `reach`."""
+NAME = "localhost"
 QUIET_PORTS = range(12_000, 32_000)
 """Below the range from which systems take the ports of outgoing connections: a node that is down
 for a while finds its port free when it comes back."""
@@ -53,7 +57,7 @@ class Loopback:
 
     def __init__(self, nodes: int) -> None:
         self.settings: Mapping[str, object] = {}
-        ports = free_ports(2 * nodes)
+        ports = quiet_ports(2 * nodes)
         self._places = [Place(HOST, ports[i], ports[nodes + i]) for i in range(nodes)]
 
     def place(self, node: int) -> Place:
@@ -70,6 +74,15 @@ class Loopback:
         return place.host, place.port
 
 
+def tcp_multiaddr(host: str, port: int) -> str:
+    """Return the multiaddr of a TCP port at an IP address or a name."""
+    try:
+        kind = f"ip{ipaddress.ip_address(host).version}"
+    except ValueError:
+        kind = "dns"
+    return f"/{kind}/{host}/tcp/{port}"
+
+
 def free_ports(count: int) -> list[int]:
     """Return `count` TCP ports that are free now."""
     sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
@@ -79,7 +92,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def quiet_ports(count: int) -> list[int]:
+def quiet_ports(count: int, host: str = HOST) -> list[int]:
     """Return `count` ports that are free now and that no outgoing connection will take.
 
     Raises `TestnetError` if there are not that many.
@@ -88,13 +101,13 @@ def quiet_ports(count: int) -> list[int]:
     for port in random.sample(QUIET_PORTS, len(QUIET_PORTS)):
         if len(found) == count:
             return found
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             try:
-                probe.bind((HOST, port))
+                probe.bind((host, port))
             except OSError:
                 continue
             found.append(port)
     raise TestnetError(
-        f"only {len(found)} of {count} ports are free on {HOST} in {QUIET_PORTS.start} to "
+        f"only {len(found)} of {count} ports are free on {host} in {QUIET_PORTS.start} to "
         f"{QUIET_PORTS.stop}: end what listens there"
     )

@@ -23,8 +23,10 @@ stakes = [300, 200]
 observers = 1
 challenges = ["text_compression"]
 duration = 120.0
+reach = "dns"
 
 [miners]
+body_bytes = 6000
 count = 3
 interval = 0.5
 per_message = 4
@@ -53,6 +55,7 @@ kind = "slow_link"
 pair = [0, 1]
 delay_ms = 100.0
 rate = 20000
+loss = 0.05
 
 [[event]]
 at = 30.0
@@ -70,6 +73,11 @@ kind = "clock_skew"
 node = 0
 ms = -5000
 for = 9.0
+
+[[event]]
+at = 46.0
+kind = "move"
+node = 1
 
 [[event]]
 at = 50.0
@@ -107,7 +115,7 @@ def test_every_kind_of_event_is_read(tmp_path: Path) -> None:
     assert [manifest.stake(node) for node in range(6)] == [300, 200, 300, 200, 300, 0]
     assert manifest.starts_later == {5}
     assert manifest.miners.skill == (3,)
-    assert len({event.kind for event in manifest.event}) == len(manifest.event) == 11
+    assert len({event.kind for event in manifest.event}) == len(manifest.event) == 12
     kill, cut = manifest.event[0], manifest.event[2]
     assert isinstance(kill, Kill)
     assert (kill.at, kill.node, kill.lasts) == (5.0, 1, 10.0)
@@ -138,7 +146,7 @@ EVENT = '[[event]]\nat = 3.0\nkind = "{kind}"\n{rest}\n'
         (EVENT.format(kind="pause", rest="node = 1"), "event[0].pause.for: Field required"),
         (EVENT.format(kind="kill", rest="node = 4"), "there is no node 4: the nodes are 0 to 3"),
         (EVENT.format(kind="kill", rest="node = 1\nfor = 58.0"), "it ends at 61 s, after the"),
-        (EVENT.format(kind="slow_link", rest="node = 1"), "give delay_ms, rate or both"),
+        (EVENT.format(kind="slow_link", rest="node = 1"), "give delay_ms, rate or loss"),
         (EVENT.format(kind="slow_link", rest="delay_ms = 9"), "give either node or pair"),
         (EVENT.format(kind="partition", rest="groups = [[0], [0, 1]]"), "a node is named twice"),
         (EVENT.format(kind="partition", rest="groups = [[0], [1]]"), "never healed: add a heal"),
@@ -176,7 +184,7 @@ def test_the_documented_manifest_can_be_run_and_shows_every_kind(tmp_path: Path)
     text = (Path(__file__).parents[3] / "docs" / "testnet.md").read_text()
     blocks = [part.split("```")[0] for part in text.split("```toml\n")[1:]]
     manifest = load_manifest(written(tmp_path, "\n".join(blocks)))
-    assert len({event.kind for event in manifest.event}) == len(manifest.event) == 11
+    assert len({event.kind for event in manifest.event}) == len(manifest.event) == 12
 
 
 def test_the_documented_bounds_are_the_real_ones() -> None:
