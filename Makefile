@@ -13,6 +13,7 @@ test: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m tests.attacks
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
