@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,9 @@ import httpx
 import msgspec
 import trio
 
-from tests.attacks.honest import FINAL, MinerSpec, Spec, Told
-from tests.attacks.seen import Fate, Seen
+from tests.attacks.honest import MinerSpec, Spec, Told
+from tests.attacks.record import TAIL_S, Ears, Record, Sample
+from tests.attacks.seen import Seen
 from validator_node.testnet import processes
 from validator_node.testnet.layout import Layout, TestnetOptions, ValidatorSite, prepare
 from validator_node.testnet.processes import Child, Figures
@@ -31,45 +30,13 @@ from validator_node.testnet.processes import Child, Figures
 ROOT = Path(__file__).parents[2]
 START_S = 240.0
 SAMPLE_S = 1.0
-MESH_S = 3.0
-"""After that long a subscriber is in its node's mesh: heartbeats are a second apart."""
-TAIL_S = 3.0
-"""Messages published that late in a phase may still be on their way at its end."""
 SETTLE_S = 60.0
 """How long what was published in a phase may take after it, at the least."""
-BANNED = re.compile(r"banned (\S+) for \d+ s")
 HONEST_MINERS = 3
 LARGE_MINERS = 2
 """Registered for honest bodies that travel by hash."""
 HOSTILE_MINERS = 4
 """Registered hotkeys in hostile hands."""
-
-
-@dataclass
-class Sample:
-    """What the metrics said at one time."""
-
-    at: float
-    rows: dict[int, Figures]
-    resident_mb: float
-
-    def most(self, name: str) -> float:
-        """Return the highest value of any node, 0 without one."""
-        return max((row.get(name, 0.0) for row in self.rows.values()), default=0.0)
-
-    def total(self, name: str) -> float:
-        """Return the sum over the nodes."""
-        return sum(row.get(name, 0.0) for row in self.rows.values())
-
-
-@dataclass
-class Ears:
-    """Honest subscribers of one process."""
-
-    process: trio.Process
-    ready: dict[int, float] = field(default_factory=dict)
-    heard: dict[str, set[int]] = field(default_factory=dict)
-    until: float = float("inf")
 
 
 class Hostile:
@@ -95,11 +62,12 @@ class Stage:
     def __init__(self, layout: Layout, nursery: trio.Nursery, log: Path) -> None:
         self.layout = layout
         self.nodes: dict[int, Child] = {}
-        self.samples: list[Sample] = []
-        self.fates: dict[str, Fate] = {}
-        self.ears: list[Ears] = []
-        self.probes: list[tuple[float, bool]] = []
-        self.hostile_peers: set[str] = set()
+        self.record = Record(site.log for site in layout.nodes)
+        self.samples, self.fates, self.ears = (
+            self.record.samples,
+            self.record.fates,
+            self.record.ears,
+        )
         self.sampled = trio.Event()
         self._nursery = nursery
         self._log = log
@@ -231,27 +199,15 @@ class Stage:
     async def _listen(self, ears: Ears) -> None:
         try:
             async for line in _lines(ears.process):
-                self._take(msgspec.json.decode(line, type=Told), ears)
+                self.record.take(msgspec.json.decode(line, type=Told), ears)
         finally:
             with trio.CancelScope(shield=True):
                 await _end(ears.process)
 
-    def _take(self, told: Told, ears: Ears) -> None:
-        for submission_id, at, size in told.published:
-            self.fates[submission_id] = Fate(at, size)
-        for submission_id, at, state, reason in told.ended:
-            ended = at if state in FINAL else None
-            known = self.fates[submission_id]
-            self.fates[submission_id] = replace(known, ended_s=ended, state=state, reason=reason)
-        ears.ready.update(told.ready)
-        for number, submission_id in told.heard:
-            ears.heard.setdefault(submission_id, set()).add(number)
-        self.probes += told.probes
-
     async def _follow(self, hostile: Hostile) -> None:
         async for line in _lines(hostile.process):
             told = json.loads(line)
-            self.hostile_peers.update(told.pop("peers", ()))
+            self.record.hostile_peers.update(told.pop("peers", ()))
             hostile.told.update(told)
             hostile.changed.set()
             hostile.changed = trio.Event()
@@ -299,14 +255,6 @@ class Stage:
         while not holds(self.samples[-1]):
             await self.sampled.wait()
 
-    def bans(self) -> set[str]:
-        """Return the honest peers that some node has banned so far, by its log."""
-        found: set[str] = set()
-        for site in self.layout.nodes:
-            if site.log.exists():
-                found.update(BANNED.findall(site.log.read_text(errors="replace")))
-        return found - self.hostile_peers
-
     async def phase(
         self,
         name: str,
@@ -320,50 +268,18 @@ class Stage:
         What was published in it may come to its end for as long again, and `SETTLE_S`; without
         `settle` the attack has seen to that.
         """
-        began, banned, figures = time.monotonic(), self.bans(), {}
+        began, banned, figures = time.monotonic(), self.record.bans(), {}
         if play is None:
             await trio.sleep(seconds)
         else:
             figures = await play() or {}
         ended = time.monotonic()
-        mine = [key for key, fate in self.fates.items() if began <= fate.published_s < ended]
+        mine = self.record.published(began, ended)
         if settle:
             with trio.move_on_after(SETTLE_S + seconds):
                 while not all(self.fates[key].is_settled for key in mine):
                     await self.sampled.wait()
-        samples = [entry for entry in self.samples if began <= entry.at <= ended]
-        first, last = samples[0], samples[-1]
-        expected, delivered = self._delivered(began, ended)
-        probes = [answered for at, answered in self.probes if began <= at < ended]
-        return Seen(
-            name=name,
-            began_s=first.at,
-            ended_s=last.at,
-            slots=int(last.most("height") - first.most("height")),
-            epochs=int(last.most("epoch") - first.most("epoch")),
-            views=int(last.most("view") - first.most("view")),
-            resident_mb=max(entry.resident_mb for entry in samples),
-            fates=tuple(self.fates[key] for key in mine),
-            expected=expected,
-            delivered=delivered,
-            asked=len(probes),
-            answered=sum(probes),
-            bans=tuple(sorted(self.bans() - banned)),
-            figures=figures,
-        )
-
-    def _delivered(self, began: float, ended: float) -> tuple[int, int]:
-        """Count the pairs of a subscriber and what it should have heard, and those it has."""
-        expected = delivered = 0
-        for key, fate in self.fates.items():
-            if not began <= fate.published_s < ended - TAIL_S:
-                continue
-            for ears in self.ears:
-                for number, ready in ears.ready.items():
-                    if ready + MESH_S <= fate.published_s and fate.published_s < ears.until:
-                        expected += 1
-                        delivered += number in ears.heard.get(key, ())
-        return expected, delivered
+        return self.record.seen(name, began, ended, banned, figures)
 
     async def close(self) -> None:
         """End all nodes, at the same time."""

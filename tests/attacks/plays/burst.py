@@ -9,8 +9,9 @@ import trio
 
 from tests.attacks.attack import Attack
 from tests.attacks.crowd import Crowd
+from tests.attacks.record import Sample
 from tests.attacks.seen import Seen
-from tests.attacks.stage import Sample, Stage
+from tests.attacks.stage import Stage
 
 HOTKEYS = 256
 PER_S = 5_000 / 60

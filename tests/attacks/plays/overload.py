@@ -10,8 +10,9 @@ import trio
 from tests.attacks.attack import Attack
 from tests.attacks.crowd import Crowd
 from tests.attacks.plays.burst import READY_S, ended
+from tests.attacks.record import Sample
 from tests.attacks.seen import Seen
-from tests.attacks.stage import Sample, Stage
+from tests.attacks.stage import Stage
 
 HOTKEYS = 128
 PROBE_PER_S = 80.0
