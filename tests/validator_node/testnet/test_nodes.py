@@ -68,7 +68,7 @@ async def test_a_node_that_ends_by_itself_is_noticed_with_its_last_words(nodes) 
         await those.start(1)
         await those.children[1].process.wait()
     assert those.ended_unasked() == [1]
-    assert "ended with code 1: error: configuration" in those.end_of(1)
+    assert "ended with code 78: error: configuration" in those.end_of(1)
 
 
 async def test_a_wipe_puts_everything_aside_but_the_marker(nodes) -> None:
