@@ -24,7 +24,9 @@ from validator_node.keys import Seeds, save_keystore
 BLOCK_MS = 6000
 
 
-def node_at(folder: Path, chain_block: int, *, certified: bool = True) -> Node:
+def node_at(
+    folder: Path, chain_block: int, *, certified: bool = True, engine: bytes = sha256(b"engine")
+) -> Node:
     """Return a node that closed epoch 0 at the chain's block 20, while the chain is elsewhere.
 
     Miner 0 earned something in challenge alpha. The chain's epochs have 20 blocks.
@@ -33,7 +35,7 @@ def node_at(folder: Path, chain_block: int, *, certified: bool = True) -> Node:
     world = made.world
     start_ms = now_ms() - chain_block * BLOCK_MS
     chain = replaced(world.genesis.chain, start_ms=start_ms, block_time_ms=BLOCK_MS)
-    world.genesis = replaced(world.genesis, chain=chain)
+    world.genesis = replaced(world.genesis, chain=chain, engine_id=engine)
     world.network_id = world.genesis.network_id
     world.voters = Voters(world.genesis.validators, world.network_id)
     store = made.open()
