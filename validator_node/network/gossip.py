@@ -7,9 +7,9 @@ too late or too fast) and rejects what none of them would forward: that is charg
 have it from (gossipsub 1.1, "Extended Validators"). Delivered messages wait in a bounded queue,
 drops are counted. Our own messages are neither checked nor delivered to ourselves.
 
-Protocol v1.1 with v1.0, degree 6 (4 to 8), heartbeat 1 s. Not v1.2: IDONTWANT costs half as much
-CPU again on small messages. The library's spam protection stops forwarding above 10 messages a
-second from a peer: `inbound_gossip` has our own budgets.
+Protocol v1.1 with v1.0. Not v1.2: IDONTWANT costs half as much CPU again on small messages. The
+library's spam protection stops forwarding above 10 messages a second from a peer: `inbound_gossip`
+and `gossip_door` have our own budgets, `router` and `mesh` say who gets what.
 """
 
 import inspect
@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import trio
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
@@ -37,6 +36,7 @@ from validator_node.network.gossip_checks import (
 from validator_node.network.gossip_door import FORGED_WASTE, Door
 from validator_node.network.inbound_gossip import InboundGossip
 from validator_node.network.limits import Gate, install
+from validator_node.network.router import NodeRouter
 
 __all__ = ["MAX_MESSAGE_BYTES", "CheckAnswer", "Gossip", "GossipMessage", "TopicCheck"]
 
@@ -50,8 +50,9 @@ SEEN_S: Final = 120
 class _Push:
     """A message on its way through the library."""
 
-    def __init__(self, forwarder: str) -> None:
-        self.forwarder = forwarder
+    def __init__(self, forwarder: Any) -> None:
+        self.identity = forwarder
+        self.forwarder = str(forwarder)
         self.signed = False
 
 
@@ -86,8 +87,11 @@ class _NodePubsub(Pubsub):
 
     def is_known(self, msg: Any) -> bool:
         """Tell whether a message was seen or refused not long ago, or is being checked."""
-        msg_id = self.get_message_id(msg)
-        if self._is_msg_seen(msg) or msg_id in self.__dict__.get("_under_validation", ()):
+        return self.is_known_id(self.get_message_id(msg))
+
+    def is_known_id(self, msg_id: bytes) -> bool:
+        """Tell the same of a message by its id."""
+        if self.seen_messages.has(msg_id) or msg_id in self.__dict__.get("_under_validation", ()):
             return True
         # Results are kept of signed messages only, so that nobody spoils another's by a forgery.
         result = self.validation_cache.get(msg_id)
@@ -103,7 +107,7 @@ class _NodePubsub(Pubsub):
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         known = self.is_known(msg)
-        push = _Push(str(msg_forwarder))
+        push = _Push(msg_forwarder)
         token = _push.set(push)
         try:
             await super().push_msg(msg_forwarder, msg)
@@ -118,10 +122,11 @@ class _NodePubsub(Pubsub):
         await super().validate_msg(msg_forwarder, msg)
 
     def notify_subscriptions(self, publish_message: Any) -> None:
-        peer_id = _push.get().forwarder
-        topic = self.joined.get(publish_message.topicIDs[0])
-        if topic is None or peer_id == str(self.my_id):
+        push, name = _push.get(), publish_message.topicIDs[0]
+        peer_id, topic = push.forwarder, self.joined.get(name)
+        if topic is None or push.identity == self.my_id:
             return
+        self.router.note_delivery(push.identity, name)
         author = str(ID(publish_message.from_id))
         try:
             topic.channel.send_nowait(
@@ -140,16 +145,7 @@ class Gossip:
         self._gate = gate
         self._counters = gate.counters
         self._own_id = host.get_id()
-        self._router = GossipSub(
-            [PROTOCOL_ID_V11, PROTOCOL_ID],
-            degree=6,
-            degree_low=4,
-            degree_high=8,
-            heartbeat_interval=1,
-            spam_protection_enabled=False,
-            adaptive_gossip_enabled=False,
-            eclipse_protection_enabled=False,
-        )
+        self._router = NodeRouter(gate)
         self._router.mcache.limit_bytes = gate.limits.gossip_cache_bytes
         self._pubsub = _NodePubsub(host, self._router, gate)
         install(self._pubsub, gate)

@@ -9,7 +9,6 @@ keeps a back-off for any topic that a PRUNE names, dials any peer named there, a
 with every message it asks for, as often as it asks.
 """
 
-from collections import Counter
 from typing import Any, Final
 
 import libp2p.pubsub.pubsub as pubsub_module
@@ -18,7 +17,6 @@ from google.protobuf.message import DecodeError
 from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import IOException, MessageTooLarge
 from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.utils import safe_bytes_from_hex
 
 from validator_node.network.gossip_door import Door
 from validator_node.network.limits import Gate, frames_of
@@ -27,11 +25,6 @@ from validator_node.network.upstream.varint_reads import SlowRpcError
 STREAMS_PER_PEER: Final = 2
 IN_CHECK_PER_STREAM: Final = 32
 MAX_ENTRIES: Final = 5_000
-MAX_IDS: Final = 1_000
-MAX_GRAFTS: Final = 32
-MAX_BACK_OFF_S: Final = 3_600
-IWANT_BYTES: Final = 1_048_576
-IWANT_REPEATS: Final = 3
 PAUSE_S: Final = 5.0
 MAX_SLOWED_S: Final = 10.0
 MAX_USELESS_PER_RPC: Final = 32
@@ -49,7 +42,6 @@ class _Reading:
         self.identity = stream.muxed_conn.peer_id
         self.peer_id = str(self.identity)
         self.in_check = trio.Semaphore(IN_CHECK_PER_STREAM)
-        self.wanted: Counter[bytes] = Counter()
         self.scope = trio.CancelScope()
 
 
@@ -161,7 +153,7 @@ class InboundGossip:
         for subscription in rpc.subscriptions:
             self._pubsub.handle_subscription(reading.identity, subscription)
         if rpc.HasField("control"):
-            self._cut_down(reading, rpc.control)
+            self._pubsub.router.control.cut_down(reading.peer_id, rpc.control)
             await self._pubsub.router.handle_rpc(rpc, reading.identity)
 
     async def _take_message(self, reading: _Reading, message: Any) -> bool:
@@ -170,6 +162,7 @@ class InboundGossip:
         topic = self._door.topic_of(reading.peer_id, message)
         if topic is None:
             return False
+        pubsub.router.control.promises.on_received(pubsub.get_message_id(message))
         if pubsub.is_known(message):
             return True
         if not self._door.admits(reading.peer_id, topic, message):
@@ -203,50 +196,7 @@ class InboundGossip:
         finally:
             _release(slots)
 
-    def _cut_down(self, reading: _Reading, control: Any) -> None:
-        """Leave of a control message what an honest router of v1.1 sends."""
-        mesh = self._pubsub.router.mesh
-        control.ClearField("idontwant")
-        room = MAX_IDS
-        for ihave in control.ihave:
-            del ihave.messageIDs[room if ihave.topicID in mesh else 0 :]
-            room -= len(ihave.messageIDs)
-        _keep(control.ihave, lambda ihave: len(ihave.messageIDs) > 0)
-        self._cut_wanted(reading, control)
-        _keep(control.iwant, lambda iwant: len(iwant.messageIDs) > 0)
-        del control.graft[MAX_GRAFTS:]
-        _keep(control.prune, lambda prune: prune.topicID in mesh)
-        for prune in control.prune:
-            prune.ClearField("peers")  # discovery decides whom to dial
-            prune.backoff = min(prune.backoff, MAX_BACK_OFF_S)
-
-    def _cut_wanted(self, reading: _Reading, control: Any) -> None:
-        cache, size = self._pubsub.router.mcache.msgs, 0
-        for iwant in control.iwant:
-            kept = []
-            for wanted in dict.fromkeys(iwant.messageIDs):
-                message = cache.get(safe_bytes_from_hex(wanted))
-                if message is None or reading.wanted[wanted] >= IWANT_REPEATS:
-                    continue
-                size += message.ByteSize()
-                if size > IWANT_BYTES:
-                    self._gate.counters.count("refused", "gossip_iwant")
-                    break
-                reading.wanted[wanted] += 1
-                kept.append(wanted)
-            del iwant.messageIDs[:]
-            iwant.messageIDs.extend(kept)
-        if len(reading.wanted) > MAX_ENTRIES:
-            reading.wanted.clear()
-
 
 def _release(slots: list[trio.Semaphore]) -> None:
     for slot in slots:
         slot.release()
-
-
-def _keep(entries: Any, wanted: Any) -> None:
-    kept = [entry for entry in entries if wanted(entry)]
-    if len(kept) < len(entries):
-        del entries[:]
-        entries.extend(kept)

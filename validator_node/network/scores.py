@@ -36,6 +36,9 @@ COSTS: Final[dict[str, float]] = {
     "gossip_overflow": 5.0,  # an RPC with more entries than an honest one holds
     "gossip_rejected": 5.0,  # a topic's check answered REJECT
     "gossip_sequence": UNIT,  # a sequence number that is not eight bytes long
+    "gossip_graft": UNIT,  # a GRAFT within the back-off that we named
+    "gossip_promise": UNIT,  # offered a message and did not send it, at most once a second
+    "gossip_ihave": 0.05,  # more offers than an honest router makes
     "gossip_topics": UNIT,  # a message on several topics at once
     "subscription_flood": UNIT,  # each subscription beyond the cap
     "hello_refused": UNIT,  # honest where validator sets differ for a moment

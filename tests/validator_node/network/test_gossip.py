@@ -18,7 +18,8 @@ from tests.validator_node.network.support import (
     yes,
 )
 from validator_node.network import CheckAnswer, Network
-from validator_node.network.inbound_gossip import IWANT_REPEATS, MAX_BACK_OFF_S, MAX_ENTRIES
+from validator_node.network.gossip_control import MAX_BACK_OFF_S, REPEATS
+from validator_node.network.inbound_gossip import MAX_ENTRIES
 from validator_node.network.scores import COSTS, LIMIT
 
 TOPIC = "/test/gossip/1"
@@ -193,13 +194,13 @@ async def test_iwant_gets_a_message_three_times_and_not_more() -> None:
         sent: list[int] = []
         victim._gossip._router.send_rpc = lambda _, rpc: sent.append(len(rpc.publish))
         stream = await open_gossip(attacker, victim.peer_id)
-        for _ in range(IWANT_REPEATS + 3):
+        for _ in range(REPEATS + 3):
             iwant = rpc_pb2.ControlIWant(messageIDs=[wanted] * 500)
             control = rpc_pb2.ControlMessage(iwant=[iwant])
             await stream.write(framed(rpc_pb2.RPC(control=control)))
         await send(attacker, victim, rpc_pb2.RPC(publish=[rpc_pb2.Message(topicIDs=["end"])]))
         await until(lambda: victim.counters["refused", "gossip_unknown_topic"] == 1)
-        assert sent == [1] * IWANT_REPEATS
+        assert sent == [1] * REPEATS
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ test that shows the fault and its absence (`..._x` is upstream/test_upstream_x.p
 | subscriptions unbounded (py-libp2p#1349) | subscription_limits | ..._gossip, test_gossip |
 | gossip keeps times, copies and back-offs for ever | gossip_memory | ..._gossip |
 | an RPC once begun never has to end | varint_reads | ..._gossip |
-| PRUNE, IHAVE, IWANT of any size; PX dials anybody | `inbound_gossip` | test_gossip |
+| PRUNE, IHAVE, IWANT of any size; PX dials anybody | `gossip_control` | test_gossip, test_router |
+| subscribers in prune back-off hear of nothing | `router` | test_router |
+| any GRAFT is taken, nobody in a mesh is kept | `router`, `mesh` | test_router, test_mesh |
+| sequence numbers of any length are forwarded | `gossip_door` | test_gossip_door |
 | messages delivered once a copy | duplicate_validation | ..._faults |
 | gossip lost when connections overlap | pubsub_reconnect | ..._faults |
 | dead peers noticed after 15 min | dead_sockets | ..._limits |
