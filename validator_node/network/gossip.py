@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import trio
 from libp2p.peer.id import ID
+from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
@@ -79,7 +80,17 @@ class _NodePubsub(Pubsub):
         self.note_change()
 
     async def _handle_new_peer(self, peer_id: Any) -> None:
+        before = frozenset(self.topic_ids)
         await super()._handle_new_peer(peer_id)
+        # What changed after the greeting was made and before the peer counted, nobody has told it.
+        changed = before ^ frozenset(self.topic_ids)
+        queue = self.peer_queues.get(peer_id)
+        if changed and queue is not None:
+            options = [
+                rpc_pb2.RPC.SubOpts(subscribe=name in self.topic_ids, topicid=name)
+                for name in sorted(changed)
+            ]
+            queue.push(rpc_pb2.RPC(subscriptions=options))
         self.note_change()
 
     async def continuously_read_stream(self, stream: Any) -> None:
