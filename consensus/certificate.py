@@ -60,12 +60,7 @@ def build_certificate(
 
     No signature in it can be left out, which makes a receipt's bytes all needed.
     """
-    chosen: list[int] = []
-    for signer in sorted(signatures, key=lambda index: (-voters.weights[index], index)):
-        if voters.is_quorum(chosen):
-            break
-        chosen.append(signer)
-    chosen.sort()
+    chosen = voters.smallest_quorum(signatures)
     return Certificate(
         header=header,
         kind=kind,

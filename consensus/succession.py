@@ -158,11 +158,11 @@ def try_new_view(core: Core) -> None:
     """Open the view as its primary, once a quorum has asked for exactly it."""
     if not core.changing or core.me is None or core.voters.primary(core.view) != core.me:
         return
-    changes = [change for change in core.view_changes.values() if change.view == core.view]
-    if not core.voters.is_quorum(change.signer for change in changes):
+    known = {s: change for s, change in core.view_changes.items() if change.view == core.view}
+    if not core.voters.is_quorum(known):
         return
-    changes.sort(key=lambda change: change.signer)
-    content = NewViewContent(view_changes=tuple(changes))
+    chosen = core.voters.smallest_quorum(known)  # all of them would be half as long again
+    content = NewViewContent(view_changes=tuple(known[signer] for signer in chosen))
     message = NewView(
         epoch=core.voters.epoch,
         view=core.view,

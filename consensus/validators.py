@@ -136,6 +136,15 @@ class Voters:
         """Return whether `signers` hold a quorum."""
         return is_quorum(self.weight_of(signers), self.total)
 
+    def smallest_quorum(self, signers: Iterable[int]) -> list[int]:
+        """Return the heaviest of `signers` that are a quorum, by index; all if they are none."""
+        chosen: list[int] = []
+        for signer in sorted(set(signers), key=lambda index: (-self.weights[index], index)):
+            if self.is_quorum(chosen):
+                break
+            chosen.append(signer)
+        return sorted(chosen)
+
     def is_blocking(self, signers: Iterable[int]) -> bool:
         """Return whether `signers` hold blocking weight."""
         return is_blocking(self.weight_of(signers), self.total)

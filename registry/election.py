@@ -15,6 +15,9 @@ Rules:
 
 from __future__ import annotations
 
+import msgspec
+
+from consensus.feasibility import most_members
 from consensus.validators import capped_weights
 from protocol.records.consensus_key import SignedKey
 from protocol.records.genesis import ElectionRules, Genesis, Neuron
@@ -29,7 +32,8 @@ TOO_FEW = "too_few_candidates"
 
 def write_electorate(view: View, genesis: Genesis) -> None:
     """Fill an empty state with the genesis' validators and their keys."""
-    write(view, keys.ELECTION, genesis.election)
+    most = min(genesis.election.max_members, most_members(genesis.parameters.window))
+    write(view, keys.ELECTION, msgspec.structs.replace(genesis.election, max_members=most))
     first = genesis.validators.for_epoch(0)
     write(view, keys.VOTERS, keys.Electorate(voters=first, since=0, reason=""))
     for member in first.members:

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from consensus.feasibility import why_impossible
 from protocol.codec import decode
 from protocol.errors import DecodeError
 from protocol.records.genesis import Genesis
@@ -194,8 +195,12 @@ def _words(error: ValidationError, path: Path, replaced: Mapping[str, object]) -
 
 
 def load_genesis(path: Path) -> Genesis:
-    """Read a genesis file."""
+    """Read a genesis file; `ConfigError` also for one that no network can run from."""
     try:
-        return decode(Genesis, read_file(path, "genesis", GENESIS_LIMIT_BYTES))
+        genesis: Genesis = decode(Genesis, read_file(path, "genesis", GENESIS_LIMIT_BYTES))
     except DecodeError as error:
         raise ConfigError(f"genesis {path}: {error}") from error
+    impossible = why_impossible(genesis)
+    if impossible:
+        raise ConfigError(f"genesis {path}: no network can run from it: {'; '.join(impossible)}")
+    return genesis

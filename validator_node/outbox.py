@@ -16,7 +16,8 @@ from consensus.messages import Message
 from protocol.codec import decode, encode
 from protocol.records.statement import Statement
 
-MAX_FRAME_BYTES = 4 * 1024 * 1024
+MAX_FRAME_BYTES = 14 * 1024 * 1024
+"""The longest NEW-VIEW of the largest set fits in (`consensus.feasibility`)."""
 _SPLIT_BYTES = 1024 * 1024
 MAX_FRAME_MESSAGES = 8192
 

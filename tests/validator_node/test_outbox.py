@@ -75,7 +75,7 @@ def large(number: int) -> BatchBody:
 
 def test_a_turn_with_much_to_say_is_split() -> None:
     wire = Wire()
-    bodies = [large(number) for number in range(20)]
+    bodies = [large(number) for number in range(64)]
     for body in bodies:
         wire.outbox.send(0, body)
     wire.outbox.flush()
@@ -83,7 +83,7 @@ def test_a_turn_with_much_to_say_is_split() -> None:
     assert len(wire.frames) > 1
     assert all(len(frame) <= MAX_FRAME_BYTES for _, frame in wire.frames)
     assert wire.received(0) == bodies
-    assert wire.outbox.messages_sent == 20
+    assert wire.outbox.messages_sent == 64
 
 
 def test_many_small_messages_are_split_as_well() -> None:
