@@ -35,6 +35,9 @@ MODULE_NAME = "module.wasm"
 VECTORS_NAME = "vectors.json"
 SOURCE_SUFFIXES: dict[Language, str] = {"c": ".c", "assemblyscript": ".ts", "python": ".py"}
 MAX_SPEC_BYTES = 256 * 1024
+MAX_SOURCE_BYTES = 16 * 1024 * 1024
+MAX_MODULE_FILE_BYTES = 128 * 1024 * 1024
+"""More than any policy admits: only so that a device or a wrong file is not read for ever."""
 DATA_SUFFIXES = (".txt", ".csv")
 MAX_BLOB_BYTES = 32 * 1024 * 1024
 """The longest data blob: what validators fetch from each other as one part of a challenge."""
@@ -128,7 +131,7 @@ class Project:
                 whole += size
                 if size > MAX_BLOB_BYTES or whole > MAX_BLOBS_BYTES:
                     raise _blob_too_large(path, size, whole)
-                found[key] = path.read_bytes()
+                found[key] = _read(path, MAX_BLOB_BYTES)
             except OSError as error:
                 raise MistakeError(
                     path,
@@ -142,7 +145,7 @@ class Project:
         """Return the hash of all that a build reads, in hex. Raises `MistakeError`."""
         digest = hashlib.sha256()
         for path in self._built_from():
-            body = path.read_bytes()
+            body = _read(path, MAX_SOURCE_BYTES)
             digest.update(f"{path.relative_to(self.folder).as_posix()} {len(body)}\n".encode())
             digest.update(body)
         return digest.hexdigest()
@@ -156,7 +159,7 @@ class Project:
     def module(self) -> bytes:
         """Return the built module. Raises `MistakeError` unless it is the pinned one."""
         try:
-            module = self.module_path.read_bytes()
+            module = _read(self.module_path, MAX_MODULE_FILE_BYTES)
         except FileNotFoundError:
             raise MistakeError(
                 self.module_path, "nothing", "the built module", _build_it(self.folder)
@@ -264,6 +267,16 @@ def _files(folder: Path) -> list[Path]:
     """Return the visible files of a folder, sorted; none if it is not there."""
     found = sorted(folder.glob("*"))
     return [path for path in found if path.is_file() and not path.name.startswith(".")]
+
+
+def _read(path: Path, limit_bytes: int) -> bytes:
+    """Return a file's content. Raises `MistakeError` for one that is larger, such as a device."""
+    with path.open("rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        limit = f"{limit_bytes:,} bytes at most"
+        raise MistakeError(path, "a larger file", limit, "Make it smaller; no network admits it.")
+    return data
 
 
 def _blob_too_large(path: Path, size: int, whole: int) -> MistakeError:

@@ -27,6 +27,7 @@ from protocol.text import TextError, decode_text
 from registry.errors import SpecError
 
 #: Functions a module may import from the namespace ``platform``.
+MAX_SPEC_BYTES = 1024 * 1024
 HOST_FUNCTIONS = (
     "data_get",
     "log",
@@ -186,7 +187,11 @@ def load_spec(path: Path) -> ChallengeSpec:
         SpecError: the file cannot be read, is not UTF-8 TOML, or breaks a rule.
     """
     try:
-        text = decode_text(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MAX_SPEC_BYTES + 1)
+        if len(data) > MAX_SPEC_BYTES:
+            raise SpecError(path, "", f"at most {MAX_SPEC_BYTES:,} bytes were expected")
+        text = decode_text(data)
     except OSError as error:
         raise SpecError(path, "", f"a readable file was expected: {error.strerror}") from None
     except TextError as error:

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from validator_node.bodies import MAX_MODULE_BYTES
 
 from challenges import project as kit
 from challenges.errors import MistakeError
@@ -13,6 +12,7 @@ from challenges.project import load_project, pin
 from challenges.scaffold import new_project
 from runtime.sandbox import MAX_BLOB_BYTES
 from tests.challenges.folders import GOOD, wat_project
+from validator_node.module_fetcher import MAX_MODULE_BYTES
 
 ONE_LINE = re.compile(r"^[^\n]+: found [^\n]+; expected [^\n]+\. [A-Z`][^\n]+\.$")
 
@@ -201,3 +201,16 @@ def test_data_blobs_have_a_limit_each_and_together(folder, monkeypatch):
 def test_the_limits_of_blobs_are_those_of_the_validators():
     assert kit.MAX_BLOB_BYTES == MAX_MODULE_BYTES
     assert kit.MAX_BLOBS_BYTES == MAX_BLOB_BYTES
+
+
+def test_a_device_is_not_read_for_ever(tmp_path):
+    project = wat_project(tmp_path, GOOD)
+    project.module_path.unlink()
+    project.module_path.symlink_to("/dev/zero")
+    with pytest.raises(MistakeError, match="a larger file"):
+        project.module()
+    source = project.sources()[0]
+    source.unlink()
+    source.write_bytes(bytes(17 * 1024 * 1024))
+    with pytest.raises(MistakeError, match="a larger file"):
+        project.sources_sha256()
