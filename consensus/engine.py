@@ -112,6 +112,11 @@ class Engine:
         return self.core.voters.primary(self.core.view)
 
     @property
+    def patience_ms(self) -> int:
+        """How long a decision may take now before something is said again."""
+        return self._patience.steady_ms
+
+    @property
     def open_slot(self) -> int | None:
         """The slot this replica may propose for now, or None."""
         return agreement.open_slot(self.core)
@@ -174,6 +179,7 @@ class Engine:
                 catchup.on_link_up(core, peer)
             case Executed():
                 checkpoints.on_executed(core, event)
+                self._patience.learn(event.took_ms)
 
     def _receive(self, peer: int, message: Message) -> None:
         core = self.core

@@ -91,12 +91,15 @@ class Edge:
 class Executed:
     """The answer to `Decide`: the slot's batch is executed.
 
-    `edge` is the end of the epoch, once the executed state has fixed it.
+    `edge` is the end of the epoch, once the executed state has fixed it. `took_ms` is for how many
+    milliseconds the slot was owed: since the one before it, or since there was something to decide;
+    0 if that was not measured.
     """
 
     seq: int
     state_root: bytes
     edge: Edge | None = None
+    took_ms: int = 0
 
 
 Input = Received | Learned | TimerFired | WorkPending | Propose | BatchChecked | LinkUp | Executed

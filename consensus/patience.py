@@ -2,10 +2,12 @@
 
 Rules:
 10. The progress timer runs while a pending action or an undecided slot is known; it restarts on
-    each decision. While changing, it runs only once a quorum has asked for this view or a later
-    one. Each view change it causes doubles it, up to a maximum; each decision halves it, down to
-    the base. Every base time-out while something is open, STATUS goes out and VIEW-CHANGE is sent
-    again.
+    each decision, and when the first undecided slot is accepted or prepared here: a primary that
+    gets on is not suspected. While changing, it runs only once a quorum has asked for this view or
+    a later one. It starts from what decisions take (`Pace`), the base at least. Each view change it
+    causes doubles it, up to a maximum; each decision halves it again. Whenever something is open
+    and no slot was handed over for so long as decisions take, the base at least, STATUS goes out
+    and VIEW-CHANGE is sent again.
 6.  A view ends after `term` slots above its base, or after `view_limit_ms` with work pending,
     without back-off: one path gives rotation, bounds slow or censoring primaries, and takes
     stragglers in.
@@ -19,6 +21,34 @@ from consensus.inputs import Timer
 from consensus.messages import FetchBatch, Status
 from consensus.succession import asking, start_view_change
 
+PACE_SHARE = 3
+"""The pace alone stretches a time-out to one part in this many of `view_limit_ms`: a primary that
+is slow on purpose, so that all become patient, must not outlast its view by it."""
+
+
+class Pace:
+    """How long a decision may take here: the average and four deviations (Jacobson, SIGCOMM'88).
+
+    Integers only, in milliseconds: the average is kept times 8, the mean deviation times 4.
+    """
+
+    def __init__(self) -> None:
+        self._average8 = self._deviation4 = 0
+
+    @property
+    def patience_ms(self) -> int:
+        """How long to wait for a decision; 0 before the first was measured."""
+        return (self._average8 >> 3) + self._deviation4
+
+    def learn(self, took_ms: int) -> None:
+        """Take a measured decision into the average."""
+        if not self._average8:
+            self._average8, self._deviation4 = took_ms << 3, took_ms << 1
+            return
+        error = took_ms - (self._average8 >> 3)
+        self._average8 += error
+        self._deviation4 += abs(error) - (self._deviation4 >> 2)
+
 
 class Patience:
     """The timers of one replica and their back-off."""
@@ -27,14 +57,31 @@ class Patience:
         self._core = core
         self._doublings = 0
         self._armed: set[Timer] = set()
-        self._seen = (-1, -1, -1, False)
-        """(epoch, view, tip, changing) when the progress timer was last started."""
+        self._seen = (-1, -1, -1, False, 0)
+        """(epoch, view, tip, changing, progress) when the progress timer was last started."""
+        self._height = -1
+        self._pace = Pace()
+        self._measured_in = (-1, -1)
+        """(epoch, view) of the last measured decision."""
+
+    @property
+    def steady_ms(self) -> int:
+        """The time-out without back-off, in milliseconds."""
+        parameters = self._core.parameters
+        most = max(parameters.base_timeout_ms, parameters.view_limit_ms // PACE_SHARE)
+        return min(max(parameters.base_timeout_ms, self._pace.patience_ms), most)
 
     @property
     def timeout_ms(self) -> int:
         """The progress time-out now, in milliseconds."""
-        parameters = self._core.parameters
-        return min(parameters.base_timeout_ms << self._doublings, parameters.max_timeout_ms)
+        return min(self.steady_ms << self._doublings, self._core.parameters.max_timeout_ms)
+
+    def learn(self, took_ms: int) -> None:
+        """Learn how long a decision was owed, unless a view change fell into that time."""
+        view = self._core.voters.epoch, self._core.view
+        if took_ms and view == self._measured_in:
+            self._pace.learn(took_ms)
+        self._measured_in = view
 
     def is_open(self) -> bool:
         """Return whether a decision is owed: work pends or a slot is undecided or unexecuted."""
@@ -65,11 +112,16 @@ class Patience:
         edge = self._core.edge
         return edge is not None and self._core.height >= edge.seq
 
+    def _progress(self) -> int:
+        """Return how far the first undecided slot has come here in this view: 0, 1 or 2."""
+        slot = self._core.slots.get(self._core.tip_seq + 1)
+        return 0 if slot is None else (slot.accepted is not None) + (slot.committed is not None)
+
     def update(self) -> None:
         """Start, restart or stop the timers after a step."""
         core = self._core
         open_now = self.is_open()
-        seen = (core.voters.epoch, core.view, core.tip_seq, core.changing)
+        seen = (core.voters.epoch, core.view, core.tip_seq, core.changing, self._progress())
         if seen[2] > self._seen[2] and self._doublings:
             self._doublings -= 1
         waits = open_now and not self._is_at_edge()
@@ -77,14 +129,14 @@ class Patience:
             waits = core.voters.is_quorum(asking(core, core.view))
         self._arm(Timer.PROGRESS, waits, self.timeout_ms, restart=seen != self._seen)
         asks = open_now or core.changing or self._knows_of_commits()
-        self._arm(Timer.RESEND, asks, core.parameters.base_timeout_ms, restart=False)
+        self._arm(Timer.RESEND, asks, self.steady_ms, restart=core.height != self._height)
         self._arm(
             Timer.ROTATE,
             not core.changing,
             core.parameters.view_limit_ms,
             restart=seen[:2] != self._seen[:2] or core.changing != self._seen[3],
         )
-        self._seen = seen
+        self._seen, self._height = seen, core.height
 
     def _arm(self, timer: Timer, wanted: bool, delay_ms: int, *, restart: bool) -> None:
         if wanted and (restart or timer not in self._armed):

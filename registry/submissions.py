@@ -174,7 +174,7 @@ def state_verdict(
         rewrite(view, submission_id, replaced)
         return None
     written = read(view, keys.Written, keys.WRITES + submission_id + agreed_writes)
-    ended = _end(view, slot, submission_id, pending, basis)
+    ended = _end(view, slot, submission_id, pending, basis, stated)
     if written is None:
         return ended
     refused = challenge_storage.apply(
@@ -246,7 +246,9 @@ def _end(
     submission_id: bytes,
     pending: keys.Pending,
     basis: Replicated | Disputed | Copy,
+    stated: tuple[keys.Stated, ...] = (),
 ) -> Ended:
+    """Write the result; `stated` are the verdicts, if there are more than `pending` knows of."""
     submission = pending.submission
     result = Result(
         submission_id=submission_id,
@@ -260,8 +262,11 @@ def _end(
         basis=basis,
     )
     release(view, submission_id, pending, slot.dispute_after)
-    for row, _ in list(view.items(keys.WRITES + submission_id)):
-        view.delete(row)
+    # By name: to look for rows by their prefix costs as much as all changes of the slot.
+    for entry in stated or pending.stated:
+        row = keys.WRITES + submission_id + entry.writes_hash
+        if view.get(row) is not None:
+            view.delete(row)
     write(view, keys.RESULT + submission_id, result)
     body = keys.content_key(submission.challenge_id, submission.body_hash)
     pruning.remember(view, slot.epoch, submission_id, body)

@@ -8,6 +8,7 @@ only the state can decide is a no-op at execution.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from consensus.validators import Voters
 from protocol.actions import RegistryChange
@@ -59,16 +60,25 @@ class Checker:
         self._voters = voters
         self._statements = Memo()
 
-    def check_submission(self, signed: SignedSubmission) -> None:
-        """Raise `SignatureError` unless the miner signed the submission for this network."""
+    def check_submission(self, signed: SignedSubmission) -> bool:
+        """Raise `SignatureError` unless the miner signed the submission for this network.
+
+        Return whether a signature had to be verified.
+        """
         known = sha256(encode(signed))
         if known in self._submissions:
-            return
+            return False
         signed.verify(self._network_id)
         self._submissions.add(known)
+        return True
 
     def check_statement(self, statement: Statement) -> None:
         """Raise a `ProtocolError` unless the statement is short enough and all of it is signed."""
+        for _ in self.steps(statement):
+            pass
+
+    def steps(self, statement: Statement) -> Iterator[None]:
+        """Check a statement as `check_statement` does; yield after each verified signature."""
         header = statement.header
         data = encode(statement)
         known = sha256(data)
@@ -88,12 +98,16 @@ class Checker:
             raise InvalidBatchError(
                 f"statement {header.counter}: validator {header.signer} did not sign it"
             )
+        yield
         for item in statement.items:
             if isinstance(item, SignedSubmission):
-                self.check_submission(item)
+                if self.check_submission(item):
+                    yield
             elif isinstance(item, SignedKey):
                 item.verify(self._network_id)
-        self._statements.add(known)
+                yield
+        if self._voters.epoch == header.epoch:  # it may have ended between two steps
+            self._statements.add(known)
 
     def check_batch(self, batch: Batch, expected_root: bytes) -> None:
         """Raise a `ProtocolError` that says why the batch is invalid."""

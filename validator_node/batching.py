@@ -98,7 +98,8 @@ class Batching:
             self.close_at = None
             return None
         root = self._store.root_after(slot - self._window)
-        if root is None:
+        if root is None:  # nothing closes before it is known; what makes it known is an input
+            self.close_at = None
             return None
         if self.close_at is None:
             self.close_at = now + self._interval_s

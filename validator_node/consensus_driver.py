@@ -21,7 +21,7 @@ import trio
 from consensus import effects as fx
 from consensus import inputs
 from consensus.engine import Engine
-from consensus.messages import BatchBody, DecidedSlot, Evidence
+from consensus.messages import DecidedSlot, Evidence
 from consensus.validators import Voters
 from protocol.errors import ProtocolError
 from protocol.records.batch import Batch, Certificate
@@ -31,18 +31,19 @@ from validator_node.batch_check import Checker
 from validator_node.batching import BATCH_INTERVAL_S, Batching
 from validator_node.driver_events import DriverEvents, FromPeer, OwnStatement, Turn
 from validator_node.errors import ReplayError
+from validator_node.inbound import Inbound
 from validator_node.journal_bridge import AnyJournal
 from validator_node.latency import Latencies
+from validator_node.ledger_answers import LedgerAnswers
 from validator_node.outbox import LinkMessage, Outbox
+from validator_node.relay import Relay
 from validator_node.saving import Saving
 from validator_node.statements import StatementPool
 from validator_node.store import Store
+from validator_node.timers import Timers
 
 QUEUE_LIMIT = 4096
-PEER_QUEUE = 512
-"""Messages of one validator that may wait for the driver."""
 TURN_LIMIT = 512
-RELAY_LIMIT = 32
 LOOK = inputs.WorkPending(pending=True)  # whether there is work is looked up at its turn
 
 log = structlog.get_logger(__name__)
@@ -71,32 +72,23 @@ class ConsensusDriver:
         self._journal = journal
         self._checker = checker
         self.pool = pool
+        self._relay = Relay(pool)
+        self._answers = LedgerAnswers(store, outbox)
         self._outbox = outbox
         self._send, self._receive = trio.open_memory_channel[Turn](QUEUE_LIMIT)
-        self._timers: dict[inputs.Timer, float] = {}
+        self._timers = Timers()
         self._saving = Saving(store, journal)
         self._parked: list[fx.CheckBatch] = []
         self.events = DriverEvents()
-        self._peer_slots: dict[int, trio.Semaphore] = {}
+        self._inbound = Inbound(self._send, checker, pool, lambda: engine.core.voters)
         self.batching = Batching(store, pool, interval_s=batch_interval_s)
         self._pending = False
 
     # --- what comes in -----------------------------------------------------------------------
 
     async def put(self, peer: int, messages: Iterable[LinkMessage]) -> None:
-        """Queue what a validator sent; waits only while `PEER_QUEUE` items of it are waiting."""
-        limiter = self._peer_slots.setdefault(peer, trio.Semaphore(PEER_QUEUE))
-        key = self.engine.core.voters.key(peer)
-        for message in messages:
-            item = FromPeer(peer, key, message)
-            try:
-                limiter.acquire_nowait()
-            except trio.WouldBlock:
-                await limiter.acquire()
-            try:
-                self._send.send_nowait(item)
-            except trio.WouldBlock:
-                await self._send.send(item)
+        """Queue what a validator sent (`inbound`)."""
+        await self._inbound.put(peer, messages)
 
     async def learn(self, message: DecidedSlot | CheckpointCertificate) -> None:
         """Queue something that proves itself, read from somebody's log."""
@@ -117,6 +109,11 @@ class ConsensusDriver:
 
     async def run(self) -> None:
         """Run turns for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._inbound.run)
+            await self._run()
+
+    async def _run(self) -> None:
         epoch = self.engine.core.voters.epoch
         for statement in self._journal.remembered.statements:
             if statement.header.epoch == epoch:
@@ -131,43 +128,45 @@ class ConsensusDriver:
             await self._turn(turn)
 
     async def _next_inputs(self) -> deque[Turn]:
-        deadlines = [*self._timers.values()]
+        deadlines = [self._timers.next_at]
         deadlines += [at for at in (self.batching.close_at, self._saving.due_at) if at is not None]
         turn: deque[Turn] = deque()
-        with trio.move_on_at(min(deadlines, default=float("inf"))):
+        with trio.move_on_at(min(deadlines)):
             turn.append(await self._receive.receive())
         while len(turn) < TURN_LIMIT:
             try:
                 turn.append(self._receive.receive_nowait())
             except trio.WouldBlock:
                 break
-        now = trio.current_time()
-        for timer in [timer for timer, at in self._timers.items() if at <= now]:
-            del self._timers[timer]
-            turn.append(inputs.TimerFired(timer))
-            if timer is inputs.Timer.RESEND:
-                self._relay()
         return turn
+
+    def _fired(self) -> list[Turn]:
+        return [inputs.TimerFired(timer) for timer in self._timers.fired()]
 
     # --- one turn ----------------------------------------------------------------------------
 
     async def _turn(self, turn: deque[Turn]) -> None:
-        while turn:
+        # A turn without inputs is one, too: a batch closes because its time has come. Timers come
+        # after the inputs, for what waited here while this node was busy may have restarted them.
+        while True:
             while turn:
                 for effect in self._step(turn.popleft()):
                     turn.extend(self._perform(effect))
             turn.extend(self._judge_parked())
+            turn.extend([] if turn else self._fired())
+            turn.extend([] if turn else self._propose())
             if not turn:
-                turn.extend(self._propose())
+                break
         await self._saving.sync_journal()
         if self._saving.save(trio.current_time()):
             self._compact()
+        self._say_again()
         self._outbox.flush()
 
     def _step(self, item: Turn) -> list[fx.Effect]:
         match item:
             case FromPeer(peer, _, message):
-                self._peer_slots[peer].release()
+                self._inbound.release(peer)
                 if not item.is_still_from(self.engine.core.voters):
                     self.refused["epoch_passed"] += 1
                     return []
@@ -212,9 +211,9 @@ class ConsensusDriver:
             case fx.Send(peer, message):
                 self._outbox.send(peer, message)
             case fx.SendDecided(peer, first, last):
-                self._send_decided(peer, first, last)
+                self._answers.send_decided(peer, first, last)
             case fx.SendBody(peer, seq, digest):
-                self._send_body(peer, seq, digest)
+                self._answers.send_body(peer, seq, digest)
             case fx.CheckBatch():
                 self._parked.append(effect)
             case fx.Decide(batch, certificate):
@@ -238,9 +237,9 @@ class ConsensusDriver:
                     f"{certified.hex()[:16]}; stop, keep the state folder for analysis, and resync"
                 )
             case fx.SetTimer(timer, delay_ms):
-                self._timers[timer] = trio.current_time() + delay_ms / 1000
+                self._timers.set(timer, delay_ms)
             case fx.CancelTimer(timer):
-                self._timers.pop(timer, None)
+                self._timers.cancel(timer)
             case fx.Report(first_vote, second_vote):
                 self.evidence += 1
                 evidence = Evidence(first=first_vote, second=second_vote)
@@ -267,8 +266,8 @@ class ConsensusDriver:
         root = self._store.root_after(header.seq)
         if root is None:
             raise ReplayError(f"slot {header.seq} was executed and left no state root")
-        executed = inputs.Executed(header.seq, root, self._store.edge())
-        return [LOOK, executed]
+        took_ms = self._timers.decided()
+        return [LOOK, inputs.Executed(header.seq, root, self._store.edge(), took_ms)]
 
     def _compact(self) -> None:
         me = self.engine.core.me
@@ -280,6 +279,7 @@ class ConsensusDriver:
         self._parked.clear()
         self._checker.begin_epoch(voters)
         self.pool.begin_epoch(len(voters))
+        self._relay.begin_epoch()
         self._outbox.begin_epoch(len(voters), me)
         for on_epoch in self.events.epoch_began:
             on_epoch(voters, me)
@@ -299,6 +299,7 @@ class ConsensusDriver:
             reason = ""
             try:
                 self._checker.check_batch(check.batch, root)
+                self._keep_statements(check.batch)
             except ProtocolError as error:
                 reason = str(error)
                 log.warning("proposal rejected", seq=check.seq, view=check.view, reason=reason)
@@ -306,6 +307,12 @@ class ConsensusDriver:
                 inputs.BatchChecked(check.view, check.seq, check.digest, not reason, reason)
             )
         return answers
+
+    def _keep_statements(self, batch: Batch) -> None:
+        """Know what a proposal holds, also should its view end before it is decided."""
+        for action in batch.actions:
+            if isinstance(action, Statement):
+                self.pool.add(action)
 
     def _propose(self) -> list[Turn]:
         """Return a proposal if this node leads, something waits, and the batch's time has come."""
@@ -329,20 +336,12 @@ class ConsensusDriver:
     def introduce(self, peer: int) -> None:
         """Tell a validator whose link opened where we are and what waits to be ordered."""
         self.offer(inputs.LinkUp(peer))
-        for statement in self.pool.waiting():
+        for statement in self._relay.first(self.engine.in_flight):
             self._outbox.send(peer, statement)
 
-    def _relay(self) -> None:
-        for statement in self.pool.take_relay(RELAY_LIMIT):
+    def _say_again(self) -> None:
+        engine = self.engine
+        patience_s = engine.patience_ms / 1000
+        now = trio.current_time()
+        for statement in self._relay.due(engine.in_flight, engine.core.me, now, patience_s):
             self._outbox.broadcast(statement)
-
-    def _send_decided(self, peer: int, first: int, last: int) -> None:
-        for seq in range(first, last + 1):
-            entry = self._store.batch_at(seq)
-            if entry is not None:
-                self._outbox.send(peer, DecidedSlot(batch=entry[0], certificate=entry[1]))
-
-    def _send_body(self, peer: int, seq: int, digest: bytes) -> None:
-        entry = self._store.batch_at(seq)
-        if entry is not None and entry[1].header.digest == digest:
-            self._outbox.send(peer, BatchBody(header=entry[1].header, batch=entry[0]))

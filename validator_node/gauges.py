@@ -221,7 +221,7 @@ def _counters(node: Node) -> dict[str, Figure]:
         "accepted": ("Submissions taken in", lambda: node.intake.accepted),
         "held_back": (
             "Turns at which a submission was not asked for: its hotkey has too many pending",
-            lambda: node.intake.held_back,
+            lambda: node.intake.admissions.held_back,
         ),
         "messages_sent": ("Consensus messages sent", lambda: node.outbox.messages_sent),
         "blobs_fetched": ("Blobs fetched by their hash", lambda: node.fetcher.fetched),

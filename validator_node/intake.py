@@ -11,23 +11,17 @@ Rules:
 3. A body of more than a few kilobytes travels by hash. Its submission is judged and forwarded at
    once and then awaits its body (`blobs.awaited`); it costs its hotkey's rate more, by its size.
    Only a submission whose verified body this node holds goes on to rule 4.
-4. What passed waits in a bounded queue until the state has admitted it. To spare the network four
-   copies of each admission, validators take turns: submission i is admitted at once by validator
-   i mod n, by the next one `TURN_S` later if it is still unadmitted, and so on.
-5. The state admits only so many submissions of a hotkey at a time (`registry.pending`). What it has
-   no room for waits here until it has, the oldest first, and is asked for again at its turns until
-   it expires. The oldest is asked for even without room: a request that is refused is ordered all
-   the same, and the slots must go on to the deadline of what is pending, also when nobody else has
-   anything to say.
+4. What passed waits in a bounded queue until the state has admitted it (`admissions`).
+5. What could not be settled in time is refused as `busy` before anything is verified (`backlog`).
 6. So that one hotkey does not fill the queue, at most `WAITING_A_PENDING` times as many of its
    submissions wait as may be pending; more are refused as `too_many_pending`.
-7. Why a submission was refused is remembered (bounded) so that its miner can be told.
+7. Why a submission was refused is remembered (bounded) so that its miner can be told, and with it
+   when to come again, if that helps.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import trio
 
@@ -43,33 +37,28 @@ from protocol.records.submission import (
     submission_topic,
 )
 from registry.access import challenges, neuron
-from registry.pending import room
 from registry.submissions import why_inadmissible
 from storage.errors import BlobDamagedError
+from validator_node.admissions import Admissions
+from validator_node.backlog import CREDIT, Backlog
 from validator_node.batch_check import Checker
 from validator_node.blobs.awaited import AwaitedBodies, BodyCallbacks
 from validator_node.blobs.fetcher import BlobFetcher
 from validator_node.network.gossip import CheckAnswer
 from validator_node.rate import BURST_S, Budget
+from validator_node.refusal_memory import Refusals, RefusedError
 from validator_node.refusals import answer_of
 from validator_node.speaker import Speaker
 from validator_node.store import Store
-from validator_node.waiting import WaitingQueue
 
 MAX_MESSAGE_BYTES = 262_144
-TURN_S = 1.0
-TICK_S = 0.25
-REMEMBERED_REFUSALS = 4096
+AGAIN_S = 5.0
+"""When to come again with what found no room for another reason than the backlog."""
+LATE_PAUSE_S = 0.25
+"""A node whose gossip waits so long after each message gives only `LATE_CREDIT`."""
+LATE_CREDIT = CREDIT // 4
 WAITING_A_PENDING = 2
 """Rule 6. What a hotkey may send at once at the default rate fits in: 200 of 256."""
-
-
-class RefusedError(Exception):
-    """A submission that this node does not take; `reason` is the counter's label."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Intake:
@@ -87,11 +76,16 @@ class Intake:
         max_pending: int,
         fetcher: BlobFetcher | None = None,
         validators: Callable[[], Iterable[str]] = tuple,
+        is_asked_for: Callable[[bytes], bool] = lambda _: False,
+        pending: Callable[[], int] = int,
+        pause_s: Callable[[], float] = float,
     ) -> None:
         """Make an intake that takes `max_pending` submissions.
 
         Without a `fetcher` it takes only what travels inline. `validators` returns the peer ids
-        that may hold a body.
+        that may hold a body; `is_asked_for` whether a statement that could be ordered asks for an
+        admission; `pending` how many submissions are admitted and have not ended; `pause_s` how
+        long gossip waits after a message because this node is late.
         """
         self._store = store
         self._checker = checker
@@ -102,14 +96,17 @@ class Intake:
         self._max_pending = max_pending
         self._rate = submissions_per_second
         self._pending_limit = store.genesis.parameters.max_pending_per_hotkey
-        self._waiting = WaitingQueue()
+        self._pause_s = pause_s
+        self.refusals = Refusals(now)
+        self.refused = self.refusals.counts
+        self.admissions = Admissions(
+            store, speaker, me=me, now=now, is_asked_for=is_asked_for, refuse=self._refuse
+        )
+        self._waiting = self.admissions.waiting
+        self.backlog = Backlog(now, lambda: self._count_held() + pending())
         self.awaited = None if fetcher is None else self._await_bodies(fetcher, validators)
         self._last_read: tuple[bytes, SubmissionMessage] | None = None
-        self._refusals: OrderedDict[bytes, str] = OrderedDict()
-        self.refused: Counter[str] = Counter()
         self.accepted = 0
-        self.held_back = 0
-        """Turns at which a submission was not asked for, because the state had no room for it."""
 
     def _await_bodies(
         self, fetcher: BlobFetcher, validators: Callable[[], Iterable[str]]
@@ -123,16 +120,16 @@ class Intake:
         )
         return AwaitedBodies(fetcher, callbacks, self._now)
 
-    def begin_epoch(self, me: int | None) -> None:
-        """Take this node's turns by its index in a new epoch's set."""
-        self._me = me
-
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def why_refused(self, submission_id: bytes) -> str | None:
-        """Return why a submission was refused here not long ago, or None."""
-        return self._refusals.get(submission_id)
+    def _count_held(self) -> int:
+        return len(self._waiting) + (0 if self.awaited is None else len(self.awaited))
+
+    def retry_after_s(self, more: int = 1) -> int:
+        """Return 0 if `more` submissions would be taken now, else the seconds until they may be."""
+        is_late = self._pause_s() > LATE_PAUSE_S
+        return self.backlog.retry_after_s(more, LATE_CREDIT if is_late else CREDIT)
 
     def is_waiting(self, submission_id: bytes) -> bool:
         """Return whether a submission waits here to be admitted."""
@@ -187,7 +184,7 @@ class Intake:
             try:
                 self._check_one(topic, posted, fresh)
             except RefusedError as refusal:
-                self._refuse(submission, refusal.reason)
+                self._refuse(submission, refusal.reason, refusal.retry_after_s)
                 if refusal.reason != "duplicate":
                     return answer_of(refusal.reason)
                 if self.awaited is not None:
@@ -197,7 +194,7 @@ class Intake:
         for posted in fresh.values():
             if posted.travels_by_hash and self.awaited is not None:
                 self.awaited.add(posted, data, peer_id)
-                self._refusals.pop(posted.signed.submission.submission_id, None)
+                self.refusals.forget(posted.signed.submission.submission_id)
             else:
                 self._store.put_body(posted.signed.submission.body_hash, posted.body)
                 self._take(posted.signed)
@@ -225,7 +222,8 @@ class Intake:
         self._check_share(submission.hotkey, fresh)
         cost = self._cost(posted)
         if self._budget.level(submission.hotkey) < cost:
-            raise RefusedError("rate_limited")
+            wait_s = (cost - self._budget.level(submission.hotkey)) / self._rate
+            raise RefusedError("rate_limited", wait_s)
         try:
             posted.check_body()
             self._checker.check_submission(posted.signed)
@@ -243,31 +241,28 @@ class Intake:
         return min(cost, self._rate * BURST_S)
 
     def _check_room(self, posted: PostedSubmission, fresh: dict[bytes, PostedSubmission]) -> None:
-        fetching = 0 if self.awaited is None else len(self.awaited)
-        if len(self._waiting) + fetching + len(fresh) >= self._max_pending:
-            raise RefusedError("busy")
+        if self._count_held() + len(fresh) >= self._max_pending:
+            raise RefusedError("busy", AGAIN_S)
+        wait_s = self.retry_after_s(len(fresh) + 1)
+        if wait_s:
+            raise RefusedError("busy", wait_s)
         if not posted.travels_by_hash:
             return
         if self.awaited is None:
             raise RefusedError("body_unavailable")
         absent = [other for other in (*fresh.values(), posted) if other.travels_by_hash]
         if not self.awaited.has_room_for([other.signed.submission for other in absent]):
-            raise RefusedError("busy")
+            raise RefusedError("busy", AGAIN_S)
 
     def _check_share(self, hotkey: bytes, fresh: dict[bytes, PostedSubmission]) -> None:
         """Keep a hotkey to its part of the queue (rule 6)."""
         waiting = self._waiting.of_hotkey(hotkey)
         waiting += sum(other.signed.submission.hotkey == hotkey for other in fresh.values())
         if waiting >= WAITING_A_PENDING * self._pending_limit:
-            raise RefusedError("too_many_pending")
+            raise RefusedError("too_many_pending", AGAIN_S)
 
-    def _refuse(self, submission: Submission, reason: str) -> None:
-        self.refused[reason] += 1
-        if reason == "duplicate":
-            return
-        self._refusals[submission.submission_id] = reason
-        if len(self._refusals) > REMEMBERED_REFUSALS:
-            self._refusals.popitem(last=False)
+    def _refuse(self, submission: Submission, reason: str, retry_after_s: float = 0.0) -> None:
+        self.refusals.note(submission.submission_id, reason, retry_after_s)
 
     def _has_body(self, submission: Submission) -> bool:
         try:
@@ -285,58 +280,22 @@ class Intake:
             self._refuse(posted.signed.submission, reason)
 
     def _take(self, signed: SignedSubmission) -> None:
-        """Queue a submission whose body is in the store."""
-        submission_id = signed.submission.submission_id
-        size = len(self._store.voters)
-        turn = size if self._me is None else (self._me - submission_id[0]) % size
-        due = self._now() + (turn or size) * TURN_S  # turn 0 speaks below, and again a round later
-        ahead = self._waiting.of_hotkey(signed.submission.hotkey)
-        self._waiting.add(signed, due)
-        self._refusals.pop(submission_id, None)
+        """Let a submission wait for its admission, now that its body is in the store."""
+        self.refusals.forget(signed.submission_id)
         self.accepted += 1
-        if turn == 0:
-            self._ask_for(signed, ahead)
+        self.admissions.add(signed)
 
-    def _ask_for(self, signed: SignedSubmission, ahead: int) -> None:
-        """Ask for an admission, or hold it back while the state has no room for it (rule 5).
-
-        `ahead` is how many older ones of the hotkey wait here: they come first.
-        """
-        hotkey = signed.submission.hotkey
-        if ahead and ahead >= room(self._store.tree.view(), hotkey, self._pending_limit):
-            self.held_back += 1
-        else:
-            self._speaker.add(signed)
-
-    def on_admitted(self, submission_id: bytes) -> None:
-        """Forget a submission that the state has admitted or ended."""
-        self._waiting.remove(submission_id)
-        if self.awaited is not None:
-            self.awaited.withdraw(submission_id)
-        self._speaker.drop("admit", submission_id)
+    def on_executed(self, admitted: Iterable[bytes], ended: Collection[bytes]) -> None:
+        """Forget the submissions that the state has admitted or ended in a slot."""
+        for submission_id in (*admitted, *ended):
+            self.admissions.end(submission_id, admitted=True)
+            if self.awaited is not None:
+                self.awaited.withdraw(submission_id)
+        self.backlog.note_ended(len(ended))
 
     async def run(self) -> None:
-        """Admit what waits, and fetch the bodies that are awaited, for ever."""
+        """Ask for what waits, and fetch the bodies that are awaited, for ever."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take_turns)
+            nursery.start_soon(self.admissions.run)
             if self.awaited is not None:
                 nursery.start_soon(self.awaited.run)
-
-    async def _take_turns(self) -> None:
-        """Admit what the validators before us have left waiting (rule 4)."""
-        while True:
-            await trio.sleep(TICK_S)
-            now = self._now()
-            view = self._store.tree.view()
-            for entry in self._waiting.due(now):
-                submission = entry.signed.submission
-                reason = why_inadmissible(view, submission)
-                if reason is None and not self._store.has_body(submission.body_hash):
-                    reason = "body_unavailable"  # it waited longer than this node keeps bodies
-                if reason is not None:
-                    self.on_admitted(entry.submission_id)
-                    if reason != "duplicate":  # the state has it
-                        self._refuse(submission, reason)
-                    continue
-                self._waiting.postpone(entry.submission_id, now + len(self._store.voters) * TURN_S)
-                self._ask_for(entry.signed, entry.ahead)

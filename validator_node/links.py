@@ -1,10 +1,10 @@
 """The consensus links: who is at the other end, and what they say.
 
 A link carries frames of consensus messages and statements. It is admitted only after the peer's
-node record proved which validator it is (`peers`). A validator may have `PEER_QUEUE` messages
-waiting for the driver; until they are taken its next frame is not read, which holds its writer
-back. What a validator sends to no use is charged to its peer's score (`conduct` says how much); the
-network bans whoever goes too far.
+node record proved which validator it is (`peers`). A validator may have `inbound.PEER_QUEUE`
+messages waiting for the driver; until they are taken its next frame is not read, which holds its
+writer back. What a validator sends to no use is charged to its peer's score (`conduct` says how
+much); the network bans whoever goes too far.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class ConsensusLinks:
         """Return how many links are up."""
         return len(self._links.up()) if self._links else 0
 
-    def send_frame(self, index: int, frame: bytes) -> None:
+    def send_frame(self, index: int, frame: bytes, urgent: bool = False) -> None:
         """Queue a frame for a validator; dropped while it is unknown."""
         peer_id = self._peers.peer_id(index)
         if peer_id is not None and self._links is not None:
-            self._links.send(peer_id, frame)
+            self._links.send(peer_id, frame, urgent=urgent)
 
     async def run(self) -> None:
         """Report the validators that the network bans, for ever."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,11 +55,18 @@ LARGE_EVERY = 4
 OFFER_POLL_S = 1.0
 OFFER_DEADLINE_S = 150.0
 """How long a body is handed out that nobody admits: validators await one for 120 s."""
+REMEMBERED = 64
+"""Messages that may have to be published again."""
+AGAIN_SPREAD = 0.25
+"""What miners add to a wait they were told, at most, as a part of it: not all come back at once."""
 LAST_OFFERS_S = 5.0
 """How long a miner that is told to stop goes on handing out what is not taken."""
 TAKEN = frozenset({"uncertified", "ended"})
 """States of a submission whose body nobody waits for. While it is pending, validators may lack it
 that did not admit it; and what the asked one has refused another may have taken."""
+
+Published = tuple[str, tuple[PostedSubmission, ...]]
+"""A challenge and what was published in one message."""
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +111,8 @@ class Miner:
         self._hotkey = Hotkey(config.seed)
         self._attempts: dict[str, int] = {}
         self._offers = Offers()
+        self._published: deque[Published] = deque(maxlen=REMEMBERED)
+        """What was published and is not known to be taken, the oldest first."""
         self._taken = trio.Event()
         self._limits = {
             entry.challenge_id: entry.policy.max_input_bytes for entry in config.genesis.challenges
@@ -169,10 +179,10 @@ class Miner:
         names = list(self._limits)
         turn = 0
         while not stop.is_set():
-            await self._publish(network, names[turn % len(names)])
-            turn += 1
+            wait_s = await self._publish(network, names[turn % len(names)])
+            turn += wait_s == 0
             await self._room_to_offer(stop)
-            with trio.move_on_after(self._config.interval_s):
+            with trio.move_on_after(max(wait_s, self._config.interval_s)):
                 await stop.wait()
 
     async def _hand_out(self, network: Network) -> None:
@@ -201,27 +211,56 @@ class Miner:
                 await self._taken.wait()
 
     async def _state(self, network: Network, submission_id: bytes) -> str:
+        reply = await self._reply(network, submission_id)
+        if reply is None:
+            return "unknown"
+        # What is refused for now is published again, and its body wanted then.
+        return "waits to be published" if reply.retry_after_s else reply.state
+
+    async def _reply(self, network: Network, submission_id: bytes) -> ReceiptReply | None:
         try:
-            data = await self._ask(network, RECEIPT_PROTOCOL, submission_id)
-            return decode(ReceiptReply, data).state
+            return decode(ReceiptReply, await self._ask(network, RECEIPT_PROTOCOL, submission_id))
         except (NetworkError, ProtocolError) as error:
             log.info("state not known", submission=submission_id.hex()[:16], reason=str(error))
-            return "unknown"
+            return None
 
-    async def _publish(self, network: Network, challenge_id: str) -> None:
-        topic = submission_topic(self._config.genesis.network_id, challenge_id)
+    async def _publish(self, network: Network, challenge_id: str) -> float:
+        """Publish a message, an earlier one that was refused for now before a new one.
+
+        Return 0, or the seconds to wait first because the network has enough to do.
+        """
         try:
             status = await self._status(network)
-            posted = tuple(
-                self._made(challenge_id, status.epoch) for _ in range(self._config.per_message)
-            )
+            if status.retry_after_s:
+                log.info("the network is busy", retry_after_s=status.retry_after_s)
+                return status.retry_after_s * (1 + AGAIN_SPREAD * secrets.randbelow(100) / 100)
+            again = await self._refused_for_now(network)
+            if again is not None:
+                challenge_id, posted = again
+            else:
+                posted = tuple(
+                    self._made(challenge_id, status.epoch) for _ in range(self._config.per_message)
+                )
+            topic = submission_topic(self._config.genesis.network_id, challenge_id)
             await network.publish(topic, encode(SubmissionMessage(posted=posted)))
         except NetworkError as error:
             log.warning("not published", challenge=challenge_id, reason=str(error))
-            return
+            return 0
+        self._published.append((challenge_id, posted))
         for entry in posted:
             submission_id = entry.signed.submission.submission_id.hex()
             self.report.submitted[submission_id] = challenge_id
+        return 0
+
+    async def _refused_for_now(self, network: Network) -> Published | None:
+        """Look at the oldest message that is not known to be taken; return it if it was not."""
+        if not self._published:
+            return None
+        challenge_id, posted = self._published.popleft()
+        reply = await self._reply(network, posted[0].signed.submission_id)
+        if reply is not None and reply.state == "refused" and reply.retry_after_s:
+            return challenge_id, posted
+        return None
 
     def _made(self, challenge_id: str, epoch: int) -> PostedSubmission:
         """Make a submission, and offer its body if it travels by hash."""

@@ -36,7 +36,7 @@ from validator_node.discovery.assembly import make_discovery
 from validator_node.evaluation_service import EvaluationService
 from validator_node.execution import Outcome
 from validator_node.founding import now_ms
-from validator_node.intake import Intake
+from validator_node.intake_assembly import make_intake
 from validator_node.key_relay import KeyRelay
 from validator_node.keys import Keys
 from validator_node.links import ConsensusLinks
@@ -137,16 +137,16 @@ class Node:
         self.canary = CanaryService(
             pool, modules, self.module_fetcher.fetch, say=self.speaker.add, deadline_ms=deadline_ms
         )
-        self.intake = Intake(
+        self.intake = make_intake(
+            config,
             self.store,
             self.checker,
             self.speaker,
-            me=self.me,
-            now=time.monotonic,
-            submissions_per_second=config.submissions_per_second,
-            max_pending=config.max_pending,
-            fetcher=self.fetcher,
+            self.driver,
+            self.fetcher,
+            network,
             validators=self._validators,
+            pending=lambda: self.tally.pending,
         )
         assert self.intake.awaited is not None, "it has a fetcher"
         self.evaluations = EvaluationService(
@@ -243,11 +243,11 @@ class Node:
         for admitted in outcome.admitted:
             if self.me is not None:  # before the intake lets go of it: it may lack its body
                 self.evaluations.add(admitted)
-            self.intake.on_admitted(admitted.submission_id)
-        for result in outcome.results:
-            self.intake.on_admitted(result.submission_id)
-            self.evaluations.on_ended(result.submission_id)
-            self.speaker.drop("verdict", result.submission_id)
+        ended = [result.submission_id for result in outcome.results]
+        self.intake.on_executed((one.submission_id for one in outcome.admitted), ended)
+        for submission_id in ended:
+            self.evaluations.on_ended(submission_id)
+            self.speaker.drop("verdict", submission_id)
         for decided in outcome.decided:
             log_decision(decided)
         if outcome.catalogue_changed or outcome.decided:
@@ -272,11 +272,11 @@ class Node:
         self.records.book.forget()
         self.links.reconsider()
         self.speaker.begin_epoch(voters, me)
-        self.intake.begin_epoch(me)
+        self.intake.admissions.begin_epoch(me)
         log.info("epoch began", epoch=voters.epoch, validator=me)
 
     def _is_settled(self, item: StatementItem) -> bool:
-        return is_overtaken(self.store.tree.view(), item, self.me)
+        return is_overtaken(self.store.tree.view(), item, self.me, self.driver.pool.asks_for)
 
     def _validators(self) -> list[str]:
         """Return the peer ids of the other validators that have introduced themselves."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from protocol.records.canary import CanaryItem
 from protocol.records.consensus_key import SignedKey
 from protocol.records.result import Result, result_key
@@ -16,10 +18,18 @@ from registry.lifecycle import waiting
 from registry.submissions import why_inadmissible
 
 
-def is_overtaken(view: View, item: StatementItem, me: int | None) -> bool:
-    """Return whether saying `item` as validator `me` would change nothing."""
+def is_overtaken(
+    view: View,
+    item: StatementItem,
+    me: int | None,
+    is_asked_for: Callable[[bytes], bool] = lambda _: False,
+) -> bool:
+    """Return whether saying `item` as validator `me` would change nothing.
+
+    `is_asked_for` tells whether another statement that waits to be ordered asks for an admission.
+    """
     if isinstance(item, SignedSubmission):
-        return why_inadmissible(view, item.submission) is not None
+        return is_asked_for(item.submission_id) or bool(why_inadmissible(view, item.submission))
     if isinstance(item, VerdictItem):
         return read(view, Result, result_key(item.submission_id)) is not None
     if isinstance(item, SignedKey):

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from protocol.codec import U64, Digest, Record, encode
+from protocol.codec import U32, U64, Digest, Record, encode
 from registry import keys
 from validator_node.intake import Intake
 from validator_node.network.network import Network
@@ -35,6 +35,8 @@ class NodeStatus(Record):
     height: U64
     chain_hash: Digest
     view: U64
+    retry_after_s: U32 = 0
+    """0 if this node takes submissions in; else after how many seconds it may again."""
 
 
 class ReceiptReply(Record):
@@ -48,6 +50,8 @@ class ReceiptReply(Record):
     """Why it was refused, else empty."""
     receipt: bytes
     """The canonical bytes of a `Receipt`, or empty."""
+    retry_after_s: U32 = 0
+    """After how many seconds what was refused may be published again; 0: that is of no use."""
 
 
 class QueryService:
@@ -77,6 +81,7 @@ class QueryService:
                 height=store.height,
                 chain_hash=store.chain_hash,
                 view=self.view,
+                retry_after_s=self._intake.retry_after_s(),
             )
         )
 
@@ -96,7 +101,8 @@ class QueryService:
             return ReceiptReply(state="waiting", reason="", receipt=b"")
         if self._intake.is_fetching(submission_id):
             return ReceiptReply(state="fetching", reason="", receipt=b"")
-        reason = self._intake.why_refused(submission_id)
-        if reason is not None:
-            return ReceiptReply(state="refused", reason=reason, receipt=b"")
+        refused = self._intake.refusals.why(submission_id)
+        if refused is not None:
+            reason, again_s = refused
+            return ReceiptReply(state="refused", reason=reason, receipt=b"", retry_after_s=again_s)
         return ReceiptReply(state="unknown", reason="", receipt=b"")

@@ -113,6 +113,10 @@ class Speaker:
         """Forget a queued item that has become needless."""
         self._items.pop((kind, subject), None)
 
+    def holds(self, kind: str, subject: bytes) -> bool:
+        """Return whether an item waits here to be said."""
+        return (kind, subject) in self._items
+
     def wake(self) -> None:
         """Look again: an item came, or an own statement was executed."""
         self._changed.set()

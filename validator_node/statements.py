@@ -9,16 +9,19 @@ Rules:
    says. Whose statement did not fit into a batch comes first in the next one; meanwhile shorter
    ones of others go in.
 3. At most `MAX_WAITING` wait for each signer.
+4. The pool tells whose admission is in good hands: one in a statement that could be ordered, as no
+   counter before it is missing, needs nobody else's word. It is relayed like our own (`relay`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from protocol.actions import Action
 from protocol.codec import encode
 from protocol.records.batch import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batch
 from protocol.records.statement import Statement, StatementHeader
+from protocol.records.submission import SignedSubmission
 
 MAX_WAITING = 64
 _BATCH_OVERHEAD_BYTES = 256
@@ -36,7 +39,8 @@ class StatementPool:
         self._executed = [0] * size
         self._turn = 0
         """Who comes first in the next batch."""
-        self._relay_turn = 0
+        self._admissions: dict[bytes, set[tuple[int, int]]] = {}
+        """Submission id -> (signer, counter) of the waiting statements that ask for it."""
 
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._waiting)
@@ -60,14 +64,33 @@ class StatementPool:
         if not self.wants(header.signer, header.counter):
             return False
         self._waiting[header.signer][header.counter] = statement
+        for submission_id in admissions_of(statement):
+            place = header.signer, header.counter
+            self._admissions.setdefault(submission_id, set()).add(place)
         return True
+
+    def asks_for(self, submission_id: bytes) -> bool:
+        """Return whether a statement that could be ordered asks for an admission (rule 4)."""
+        return any(self._follows(*place) for place in self._admissions.get(submission_id, ()))
+
+    def _follows(self, signer: int, counter: int) -> bool:
+        queue = self._waiting[signer]
+        return all(before in queue for before in range(self._executed[signer] + 1, counter))
 
     def mark_executed(self, signer: int, counter: int) -> None:
         """Forget what is executed."""
         self._executed[signer] = max(self._executed[signer], counter)
         queue = self._waiting[signer]
         for known in [known for known in queue if known <= counter]:
-            del queue[known]
+            self._forget(queue.pop(known))
+
+    def _forget(self, statement: Statement) -> None:
+        header = statement.header
+        for submission_id in admissions_of(statement):
+            places = self._admissions[submission_id]
+            places.discard((header.signer, header.counter))
+            if not places:
+                del self._admissions[submission_id]
 
     def execute(self, header: StatementHeader) -> None:
         """Note an executed statement; one out of order was a no-op and changes nothing."""
@@ -119,18 +142,14 @@ class StatementPool:
         self._turn = turn if left_out is None else left_out
         return chosen
 
-    def take_relay(self, limit: int) -> list[Statement]:
-        """Return statements to say again: what could be ordered, the signers in turn."""
-        following = self.next_counters([])
-        chosen: list[Statement] = []
-        while len(chosen) < limit:
-            statement = self._next(following, self._relay_turn)
-            if statement is None:
-                break
-            chosen.append(statement)
+    def in_order(self, in_flight: Iterable[Batch]) -> Iterator[Statement]:
+        """Yield what could be ordered and is not in flight, the signers in turn."""
+        following = self.next_counters(in_flight)
+        turn = 0
+        while (statement := self._next(following, turn)) is not None:
+            yield statement
             following[statement.header.signer] += 1
-            self._relay_turn = statement.header.signer + 1
-        return chosen
+            turn = statement.header.signer + 1
 
     def _next(self, following: list[int], turn: int) -> Statement | None:
         """Return the statement that continues `following` of the first signer from `turn` on."""
@@ -140,3 +159,8 @@ class StatementPool:
             if statement is not None:
                 return statement
         return None
+
+
+def admissions_of(statement: Statement) -> set[bytes]:
+    """Return the ids of the submissions whose admission a statement asks for."""
+    return {item.submission_id for item in statement.items if isinstance(item, SignedSubmission)}

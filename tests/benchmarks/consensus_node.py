@@ -118,10 +118,10 @@ class BenchmarkNode:
         )
         self.frames = self.frame_bytes = 0
 
-    def _send_frame(self, peer: int, frame: bytes) -> None:
+    def _send_frame(self, peer: int, frame: bytes, urgent: bool) -> None:
         self.frames += 1
         self.frame_bytes += len(frame)
-        self.send_frame(peer, frame)
+        self.send_frame(peer, frame, urgent)
 
     def feed(self) -> None:
         """Keep statements waiting at the primary: one more for each that is executed."""

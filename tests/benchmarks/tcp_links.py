@@ -35,7 +35,7 @@ class TcpLinks:
         others = len(self._ports) - 1
         return self._inbound == others and len(self._queues) == others
 
-    def send_frame(self, peer: int, frame: bytes) -> None:
+    def send_frame(self, peer: int, frame: bytes, urgent: bool = False) -> None:
         """Queue a frame; dropped while the peer is not connected."""
         if peer in self._queues:
             self._queues[peer] += (PREFIX.pack(len(frame)), frame)

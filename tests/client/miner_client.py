@@ -170,13 +170,13 @@ class Client:
         return data
 
     async def status(self) -> dict[str, Any]:
-        names = ("network_id", "epoch", "height", "chain_hash", "view")
+        names = ("network_id", "epoch", "height", "chain_hash", "view", "retry_after_s")
         values = msgpack.unpackb(await self.request(STATUS, b""))
         return dict(zip(names, values, strict=True))
 
     async def receipt(self, submission_id: bytes) -> dict[str, Any]:
         values = msgpack.unpackb(await self.request(RECEIPT, submission_id))
-        return dict(zip(("state", "reason", "receipt"), values, strict=True))
+        return dict(zip(("state", "reason", "receipt", "retry_after_s"), values, strict=True))
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Publish once the node's subscription is known; before that it would go nowhere."""

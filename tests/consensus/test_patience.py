@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus.effects import Broadcast, CancelTimer, SetTimer
-from consensus.inputs import Timer, TimerFired, WorkPending
+from consensus.inputs import Executed, Timer, TimerFired, WorkPending
 from consensus.messages import Status, ViewChange
 from tests.consensus.builders import Node, make_header, of_type
 
@@ -50,7 +50,69 @@ def test_rule_10_the_timer_restarts_on_each_decision_and_on_nothing_else():
     assert of_type(node.engine.step(WorkPending(True)), SetTimer) == []
     node.timers.clear()
     node.votes("commit", X, 0, 1, 2)
+    assert node.timers == {Timer.PROGRESS: 1000, Timer.RESEND: 1000}
+
+
+def test_rule_10_a_primary_that_gets_on_is_not_suspected():
+    """The first undecided slot is accepted, then prepared: each starts the timer again, once."""
+    node = busy()
+    node.timers.clear()
+    node.approve("x", X)
     assert node.timers == {Timer.PROGRESS: 1000}
+    node.timers.clear()
+    node.receive(node.peers.proposal("x", X))
+    assert node.timers == {}
+    node.votes("prepare", X, 1)
+    assert node.timers == {Timer.PROGRESS: 1000}
+    node.timers.clear()
+    node.votes("prepare", X, 2)
+    node.votes("commit", X, 1)
+    assert node.timers == {}
+
+
+def test_rule_10_what_comes_after_the_first_undecided_slot_is_no_progress():
+    """A primary that goes on proposing and lets nothing be decided is not waited for."""
+    node = busy()
+    node.approve("x", X)
+    node.timers.clear()
+    node.approve("y", make_header("y", 2, X.digest))
+    assert node.timers == {}
+
+
+def decide(node: Node, count: int, took_ms: int) -> None:
+    for _ in range(count):
+        seq = node.core.tip_seq + 1
+        header = make_header(f"b{seq}", seq, node.core.tip_digest)
+        node.receive(node.peers.proposal(f"b{seq}", header, node.core.view))
+        node.votes("commit", header, 0, 1, 2, view=node.core.view)
+        node.step(Executed(seq, bytes(32), took_ms=took_ms))
+
+
+def test_rule_10_the_time_out_follows_what_decisions_take():
+    node = busy()
+    decide(node, 3, 100)
+    assert node.engine.patience_ms == 1000  # the base at least
+    decide(node, 40, 3000)
+    assert 3000 <= node.engine.patience_ms < 3300
+    assert node.timers[Timer.PROGRESS] == node.timers[Timer.RESEND]
+    assert 3000 <= node.timers[Timer.PROGRESS] < 3400
+    decide(node, 60, 100)
+    assert node.engine.patience_ms == 1000
+
+
+def test_rule_10_who_is_slow_on_purpose_does_not_outlast_its_view():
+    node = busy(view_limit_ms=30_000, max_timeout_ms=60_000)
+    decide(node, 40, 29_000)
+    assert node.engine.patience_ms == 10_000
+
+
+def test_rule_10_what_a_view_change_took_says_nothing_on_decisions():
+    node = busy()
+    decide(node, 2, 100)
+    tip = node.core.tip_certificate
+    node.receive(node.peers.new_view(1, [node.peers.view_change(s, 1, tip) for s in range(3)]))
+    decide(node, 1, 50_000)
+    assert node.engine.patience_ms == 1000
 
 
 def test_a_timer_that_nobody_set_changes_nothing():

@@ -76,6 +76,7 @@ class Replica(Ledger):
         """Make the engine from what is durable."""
         self.inbox: deque = deque()
         self.timers: dict = {}
+        self.owed_since: int | None = None
         self.turn_due = self.propose_due = False
         self.parked: list = []
         self.engine = self.fresh_engine()
@@ -268,6 +269,8 @@ class Replica(Ledger):
                 self._set_timer(timer, delay_ms)
             case fx.CancelTimer(timer):
                 self.timers.pop(timer, None)
+                if timer is inputs.Timer.PROGRESS:
+                    self.owed_since = None
             case _:
                 self._perform_report(effect)
 
@@ -297,6 +300,8 @@ class Replica(Ledger):
     def _set_timer(self, timer, delay_ms: int) -> None:
         skew = self.network.skew(self.member)
         token = self.timers[timer] = object()
+        if timer is inputs.Timer.PROGRESS and self.owed_since is None:
+            self.owed_since = self.network.now
         self.network.at(max(1, int(delay_ms * skew)), self._fire, timer, token)
 
     def _fire(self, timer, token) -> None:
@@ -312,7 +317,10 @@ class Replica(Ledger):
         self.chain.append((batch, certificate))
         seq = certificate.header.seq
         self.network.on_decide(self, seq, certificate)
-        todo.append(inputs.Executed(seq, self.root_after(seq), self.edge()))
+        now = self.network.now
+        took_ms = 0 if self.owed_since is None else now - self.owed_since
+        self.owed_since = now
+        todo.append(inputs.Executed(seq, self.root_after(seq), self.edge(), took_ms))
 
     def _judge_parked(self, todo: deque) -> None:
         parked, self.parked = self.parked, []

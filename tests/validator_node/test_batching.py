@@ -161,3 +161,14 @@ def test_a_metagraph_goes_first_and_alone(site: Site) -> None:
     assert batch.actions == (metagraph,)
     site.in_flight.append(batch)
     assert site.propose().actions == (change,)
+
+
+def test_a_batch_whose_root_is_not_known_has_no_time_to_close(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time that has passed and leads to nothing would wake the driver for ever."""
+    site.pool.add(site.world.statement(0, VERDICT))
+    monkeypatch.setattr(site.store, "root_after", lambda _: None)
+    site.batching.close_at = 0.5
+    assert site.propose() is None
+    assert site.batching.close_at is None

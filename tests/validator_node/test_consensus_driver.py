@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from consensus.messages import Vote
+from consensus.inputs import Timer
+from consensus.messages import DecidedSlot, Vote
 from protocol.codec import sha256
 from protocol.envelope import VoteKind, vote_payload
 from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
@@ -29,19 +30,19 @@ VERDICT = make_verdict(sha256(b"submission"))
 
 
 class Site:
-    """Validator 3's driver; `charged` says whom it would charge for what."""
+    """A validator's driver; `charged` says whom it would charge for what."""
 
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world = world
+    def __init__(self, world: World, folder: Path, me: int = ME) -> None:
+        self.world, self.me = world, me
         self.store = Store.open(folder / "db", world.genesis, create=True)
-        key = world.keys[ME]
+        key = world.keys[me]
         begin_history(folder, key.public_key)
         self.journal = SigningJournal(*journal_paths(folder), key.public_key)
         self.charged: list[tuple[int, str]] = []
 
     def start(self) -> ConsensusDriver:
         """Make the driver over what the store holds by now."""
-        engine = make_engine(self.store, self.journal, self.world.keys[ME])
+        engine = make_engine(self.store, self.journal, self.world.keys[self.me])
         voters = engine.core.voters
         self.driver = ConsensusDriver(
             engine,
@@ -49,7 +50,7 @@ class Site:
             self.journal,
             Checker(voters, self.world.network_id),
             statement_pool(self.store, voters),
-            Outbox(len(voters), ME, lambda *_: None),
+            Outbox(len(voters), self.me, lambda *_: None),
         )
         self.driver.refused = self.refused = Watched()
         self.driver.events.refused.append(lambda *charge: self.charged.append(charge))
@@ -66,6 +67,14 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path):
     made = Site(World(window=2), tmp_path)
+    yield made
+    made.journal.close()
+    made.store.close()
+
+
+@pytest.fixture
+def primary(tmp_path: Path):
+    made = Site(World(window=2), tmp_path, me=0)
     yield made
     made.journal.close()
     made.store.close()
@@ -197,3 +206,66 @@ async def test_whether_there_is_work_is_looked_up_when_its_turn_comes(site: Site
         await trio.testing.wait_all_tasks_blocked()
         assert driver.engine.core.pending
         assert driver.batching.has_work(driver.engine.height)
+
+
+# --- turns ---------------------------------------------------------------------------------------
+
+A_SECOND_OF_TURNS = 20
+
+
+def counting_turns(driver: ConsensusDriver) -> list[int]:
+    """Return the sizes of the driver's turns; more than `A_SECOND_OF_TURNS` are an error.
+
+    The journal is synced in place: the autojump clock takes waiting for a thread for idleness.
+    """
+    sizes: list[int] = []
+    driver._saving._sync_s = 0
+    perform = driver._turn
+
+    async def turn(items) -> None:
+        sizes.append(len(items))
+        assert len(sizes) <= A_SECOND_OF_TURNS, "it spins"
+        await perform(items)
+
+    driver._turn = turn  # type: ignore[method-assign]
+    return sizes
+
+
+async def test_a_batch_closes_in_a_turn_without_inputs(
+    primary: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    driver = primary.start()
+    sizes = counting_turns(driver)
+    async with primary.running():
+        await trio.testing.wait_all_tasks_blocked()
+        await driver.put(1, [primary.world.statement(1, VERDICT, counter=1)])
+        await trio.sleep(0.9)  # less than the time-outs
+    assert [len(batch.actions) for batch in driver.engine.in_flight] == [1, 0]  # a root is owed
+    assert sizes[1:] == [1, 0, 0]
+    assert driver.batching.close_at is None
+
+
+async def test_nothing_spins_when_nothing_happens(
+    site: Site, autojump_clock: trio.testing.MockClock
+) -> None:
+    driver = site.start()
+    sizes = counting_turns(driver)
+    async with site.running():
+        await trio.sleep(20)
+    assert len(sizes) == 1
+
+
+async def test_a_timer_that_was_restarted_meanwhile_has_not_fired(site: Site) -> None:
+    """What waited while this node was busy counts before the time that it took."""
+    driver = site.start()
+    said = site.world.statement(1, VERDICT)
+    async with site.running():
+        await driver.put(1, [said])
+        await trio.testing.wait_all_tasks_blocked()
+        assert Timer.PROGRESS in driver._timers
+        driver._timers.set(Timer.PROGRESS, -1)  # a turn took so long
+        batch, certificate = site.world.next_slot(site.store, said)
+        await driver.learn(DecidedSlot(batch=batch, certificate=certificate))
+        await trio.testing.wait_all_tasks_blocked()
+    assert driver.engine.height == 1
+    assert driver.engine.view == 0

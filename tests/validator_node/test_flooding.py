@@ -100,8 +100,8 @@ class Site:
     def execute(self, *actions: Action) -> None:
         outcome = self.world.decide(self.store, *actions)
         self.outcomes.append(outcome)
+        self.intake.on_executed([one.submission_id for one in outcome.admitted], [])
         for admitted in outcome.admitted:
-            self.intake.on_admitted(admitted.submission_id)
             self.evaluations.add(admitted)
         pending = count_pending(self.store.tree.view(), self.world.miners[0].public_key)
         self.most_pending = max(self.most_pending, pending)

@@ -12,9 +12,12 @@ from protocol.records.submission import (
     submission_topic,
 )
 from tests.support import STRANGER, World, replaced
+from validator_node.admission_turns import FLOOR_S as TURN_S
+from validator_node.admission_turns import AdmissionTurns
 from validator_node.batch_check import Checker
-from validator_node.intake import MAX_MESSAGE_BYTES, REMEMBERED_REFUSALS, TURN_S, Intake
+from validator_node.intake import MAX_MESSAGE_BYTES, Intake
 from validator_node.network.gossip import CheckAnswer
+from validator_node.refusal_memory import REMEMBERED as REMEMBERED_REFUSALS
 from validator_node.speaker import SAY_AFTER_S, Speaker
 from validator_node.store import Store
 
@@ -67,7 +70,7 @@ class Site:
         """Return a submission that this validator is the first to admit."""
         for number in range(start, start + 10_000):
             posted = self.world.posted(b"%d" % number)
-            if posted.signed.submission.submission_id[0] % len(self.world.voters) == validator:
+            if AdmissionTurns.rank(id_of(posted), validator, len(self.world.voters)) == 0:
                 return posted
         raise AssertionError("unlikely")
 
@@ -77,6 +80,12 @@ def site(world: World, store: Store) -> Site:
     made = Site(world, store)
     made.clock = lambda: 0.0
     return made
+
+
+def why(site: Site, submission_id: bytes) -> str | None:
+    """Return why a submission was refused."""
+    known = site.intake.refusals.why(submission_id)
+    return None if known is None else known[0]
 
 
 def id_of(posted: PostedSubmission) -> bytes:
@@ -90,7 +99,7 @@ def test_a_good_submission_is_taken_in_with_its_body(site: Site, store: Store) -
     assert (len(site.intake), site.intake.accepted) == (1, 1)
     store.flush()
     assert store.blobs.get(sha256(b"a body")) == b"a body"
-    site.intake.on_admitted(id_of(posted))
+    site.intake.on_executed([id_of(posted)], [])
     assert len(site.intake) == 0
 
 
@@ -123,9 +132,9 @@ def test_each_refusal_has_its_reason_and_refuses_the_whole_message(
     for message in ((bad,), (fine, bad), (bad, fine)):
         assert not site.check(*message)
     assert site.intake.refused == {reason: 3}
-    assert site.intake.why_refused(id_of(bad)) == reason
+    assert why(site, id_of(bad)) == reason
     assert (len(site.intake), site.intake.accepted) == (0, 0)
-    assert site.intake.why_refused(id_of(fine)) is None
+    assert why(site, id_of(fine)) is None
     assert store.blobs.get(sha256(b"fine")) is None
     assert site.check(fine)
 
@@ -160,7 +169,7 @@ def test_a_message_with_nothing_new_is_not_forwarded(site: Site) -> None:
     assert site.intake.refused == {"duplicate": 1}
     assert site.check(first, second)
     assert (site.intake.accepted, len(site.intake)) == (2, 2)
-    assert site.intake.why_refused(id_of(first)) is None
+    assert why(site, id_of(first)) is None
 
 
 def test_what_the_state_has_admitted_is_a_duplicate(world: World, store: Store, site: Site) -> None:
@@ -187,7 +196,7 @@ def test_each_hotkey_has_its_rate(world: World, store: Store) -> None:
     assert site.check(world.posted(b"4", miner=1))
     now += 1.0
     assert site.check(world.posted(b"4"))
-    assert site.intake.why_refused(id_of(world.posted(b"4"))) is None
+    assert why(site, id_of(world.posted(b"4"))) is None
     assert not site.check(world.posted(b"5"))
 
 
@@ -228,7 +237,7 @@ def test_a_glance_knows_who_is_registered_and_verifies_nothing(
     assert glance(encode(SubmissionMessage(posted=(unsigned,)))) is None  # the check will tell
     assert glance(encode(SubmissionMessage(posted=(good, stranger)))) is CheckAnswer.USELESS
     assert glance(b"no message") is CheckAnswer.REJECT
-    assert site.intake.why_refused(id_of(stranger)) == "unregistered"
+    assert why(site, id_of(stranger)) == "unregistered"
     assert len(site.intake) == 0
 
 
@@ -239,8 +248,8 @@ def test_the_queue_is_bounded(world: World, store: Store) -> None:
     assert site.check(posted[0])
     assert site.check(posted[1])
     assert not site.check(posted[2])
-    assert site.intake.why_refused(id_of(posted[2])) == "busy"
-    site.intake.on_admitted(id_of(posted[0]))
+    assert why(site, id_of(posted[2])) == "busy"
+    site.intake.on_executed([id_of(posted[0])], [])
     assert not site.check(*posted[2:])
     assert len(site.intake) == 1
     assert site.check(posted[2])
@@ -261,8 +270,8 @@ def test_the_memory_of_refusals_is_bounded(world: World, site: Site) -> None:
             assert not site.check(posted)
     first = replaced(submission, expiry_epoch=31)
     last = replaced(submission, expiry_epoch=32)
-    assert site.intake.why_refused(first.submission_id) is None
-    assert site.intake.why_refused(last.submission_id) == "other_version"
+    assert why(site, first.submission_id) is None
+    assert why(site, last.submission_id) == "other_version"
 
 
 # --- taking turns --------------------------------------------------------------------------------
@@ -305,7 +314,7 @@ async def test_what_is_admitted_is_not_said(world: World, store: Store, autojump
     told, unseen = site.for_turn_of(1), site.for_turn_of(2, start=5000)
     assert site.check(told)
     assert site.check(unseen)
-    site.intake.on_admitted(id_of(told))
+    site.intake.on_executed([id_of(told)], [])
     world.decide(store, world.statement(1, unseen.signed))
     await run(site, for_s=10)
     assert site.said == []
@@ -318,7 +327,7 @@ async def test_an_admission_overtakes_what_is_about_to_be_said(
     site = Site(world, store, me=0)
     posted = site.for_turn_of(0)
     assert site.check(posted)
-    site.intake.on_admitted(id_of(posted))
+    site.intake.on_executed([id_of(posted)], [])
     await run(site, for_s=10)
     assert site.said == []
 
@@ -328,7 +337,7 @@ async def test_turns_follow_the_index_of_the_epoch(
     world: World, store: Store, autojump_clock, me: int | None, at: float
 ) -> None:
     site = Site(world, store, me=3)
-    site.intake.begin_epoch(me)
+    site.intake.admissions.begin_epoch(me)
     start = trio.current_time()
     assert site.check(site.for_turn_of(3))
     await run(site, for_s=6)

@@ -194,7 +194,7 @@ async def test_what_others_have_admitted_is_fetched_but_not_said(
     async with site.running():
         await trio.sleep(1)
         site.world.decide(site.store, site.world.statement(1, posted.signed))
-        site.intake.on_admitted(id_of(posted))
+        site.intake.on_executed([id_of(posted)], [])
         await trio.sleep(BODY_DEADLINE_S)
     assert site.state(posted) == "pending"
     assert (site.said, site.intake.refused) == ([], {})

@@ -19,8 +19,9 @@ from registry.submissions import NoOp
 from tests.makers import make_verdict
 from tests.support import World
 from tests.validator_node.intake_support import intake_of, speaker_of
+from validator_node.admission_turns import FLOOR_S as TURN_S
 from validator_node.execution import Outcome
-from validator_node.intake import TURN_S, WAITING_A_PENDING
+from validator_node.intake import WAITING_A_PENDING
 from validator_node.network.gossip import CheckAnswer
 from validator_node.queries import QueryService
 from validator_node.store import Store
@@ -64,8 +65,7 @@ class Site:
         self.refused += outcome.no_ops
         self.admitted += [admitted.submission_id for admitted in outcome.admitted]
         over = [result.submission_id for result in outcome.results]
-        for submission_id in (*(admitted.submission_id for admitted in outcome.admitted), *over):
-            self.intake.on_admitted(submission_id)
+        self.intake.on_executed([one.submission_id for one in outcome.admitted], over)
         return outcome
 
     def settle(self, posted: PostedSubmission) -> None:
@@ -104,7 +104,7 @@ async def test_what_has_no_room_waits_and_comes_in_order_once_there_is_some(
     assert set(site.admitted) == {id_of(posted) for posted in sent[:ROOM]}
     assert {site.state(posted) for posted in sent[:ROOM]} == {"pending"}
     assert {site.state(posted) for posted in sent[ROOM:]} == {"waiting"}
-    assert site.intake.held_back > 0
+    assert site.intake.admissions.held_back > 0
     for number, posted in enumerate(sent[:-ROOM], start=1):
         site.settle(posted)
         await site.run(4 * TURN_S)
@@ -190,6 +190,6 @@ async def test_a_hotkey_has_a_part_of_the_queue(world: World, store: Store) -> N
     assert not site.check(sent[ALL])
     assert site.state(sent[ALL]) == "refused too_many_pending"
     assert site.check(world.posted(b"other", miner=1))
-    site.intake.on_admitted(id_of(sent[0]))
+    site.intake.on_executed([id_of(sent[0])], [])
     assert site.check(sent[ALL])
     assert site.state(sent[ALL]) == "waiting"

@@ -17,7 +17,8 @@ from protocol.codec import encode
 from protocol.identity import verify_consensus
 from tests.support import World
 from validator_node.batch_check import Checker
-from validator_node.consensus_driver import PEER_QUEUE, ConsensusDriver
+from validator_node.consensus_driver import ConsensusDriver
+from validator_node.inbound import PEER_QUEUE
 from validator_node.journal_bridge import SigningJournal
 from validator_node.links import CONSENSUS_PROTOCOL, ConsensusLinks
 from validator_node.network.network import Network, NetworkConfig, open_network

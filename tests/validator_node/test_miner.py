@@ -91,6 +91,10 @@ class Answers:
     def __init__(self, genesis: Genesis) -> None:
         self.states: dict[bytes, str] = {}
         self.asked_pending = trio.Event()
+        self.busy: list[int] = []
+        """What the next questions for the status are told to wait, in seconds."""
+        self.refused: list[int] = []
+        """The same of the next questions for a submission."""
         self._status = NodeStatus(
             network_id=genesis.network_id, epoch=0, height=0, chain_hash=bytes(32), view=0
         )
@@ -103,9 +107,14 @@ class Answers:
             validator.serve(protocol, handler, max_request_bytes=64, deadline_s=5)
 
     async def _on_status(self, peer_id: str, request: bytes) -> bytes:
-        return encode(self._status)
+        wait_s = self.busy.pop() if self.busy else 0
+        return encode(replaced(self._status, retry_after_s=wait_s))
 
     async def _on_receipt(self, peer_id: str, submission_id: bytes) -> bytes:
+        if self.refused:
+            wait_s = self.refused.pop()
+            reply = ReceiptReply(state="refused", reason="busy", receipt=b"", retry_after_s=wait_s)
+            return encode(reply)
         state = self.states.setdefault(submission_id, "fetching")
         if state == "pending":
             self.asked_pending.set()
@@ -167,3 +176,29 @@ async def test_a_long_body_is_handed_out_until_nobody_waits_for_it(
     report = json.loads((tmp_path / "report.json").read_text())
     assert list(report["submitted"]) == [submission.submission_id.hex()]
     assert report["states"] == {"ended": 1}
+
+
+async def test_a_miner_waits_as_long_as_it_is_told_and_publishes_again_what_was_refused(
+    genesis: Genesis, tmp_path: Path
+):
+    answers = Answers(genesis)
+    answers.busy = [1]
+    answers.refused = [1]
+    async with nodes(1) as (validator,), trio.open_nursery() as nursery:
+        answers.serve(validator)
+        topic = submission_topic(genesis.network_id, CHALLENGE)
+        messages = await validator.join(topic, lambda peer_id, data: True)
+        miner = Miner(config(genesis, tmp_path, bootstrap=validator.addresses, interval_s=0.05))
+        stop = trio.Event()
+        began = trio.current_time()
+        nursery.start_soon(miner.run, stop)
+        with trio.fail_after(60):
+            published = [decode(SubmissionMessage, (await messages.receive()).data).posted]
+            assert trio.current_time() - began >= 1
+            published += [
+                decode(SubmissionMessage, (await messages.receive()).data).posted for _ in range(2)
+            ]
+        nursery.cancel_scope.cancel()
+    first, again, fresh = (posted[0].signed.submission_id for posted in published)
+    assert first == again
+    assert fresh != first

@@ -8,6 +8,7 @@ from protocol.errors import DecodeError, TooLargeError
 from protocol.records.batch import Batch, Header
 from tests.support import World, make_challenge, make_verdict, replaced
 from validator_node.outbox import (
+    BULK_BYTES,
     MAX_FRAME_BYTES,
     MAX_FRAME_MESSAGES,
     LinkMessage,
@@ -19,7 +20,8 @@ WORLD = World()
 STATUS = Status(epoch=0, view=1, changing=False, height=5)
 FETCH = FetchBatch(seq=3, digest=sha256(b"batch"))
 VOTE = Vote(kind="commit", epoch=0, view=0, seq=1, digest=bytes(32), signer=1, signature=bytes(64))
-STATEMENT = WORLD.statement(0, make_verdict(sha256(b"submission")))
+VERDICT = make_verdict(sha256(b"submission"))
+STATEMENT = WORLD.statement(0, VERDICT)
 
 
 class Wire:
@@ -27,7 +29,12 @@ class Wire:
 
     def __init__(self, size: int = 4, me: int | None = 1) -> None:
         self.frames: list[tuple[int, bytes]] = []
-        self.outbox = Outbox(size, me, lambda peer, frame: self.frames.append((peer, frame)))
+        self.urgent: list[bool] = []
+        self.outbox = Outbox(size, me, self._send)
+
+    def _send(self, peer: int, frame: bytes, urgent: bool) -> None:
+        self.frames.append((peer, frame))
+        self.urgent.append(urgent)
 
     def received(self, peer: int) -> list[LinkMessage]:
         return [
@@ -39,14 +46,34 @@ def test_a_turns_messages_leave_in_one_frame_a_peer() -> None:
     wire = Wire()
     wire.outbox.send(2, STATUS)
     wire.outbox.broadcast(VOTE)
-    wire.outbox.send(0, STATEMENT)
     assert wire.frames == []
     wire.outbox.flush()
     assert sorted(peer for peer, _ in wire.frames) == [0, 2, 3]
-    assert wire.received(0) == [VOTE, STATEMENT]
+    assert wire.received(0) == [VOTE]
     assert wire.received(2) == [STATUS, VOTE]
     assert wire.received(3) == [VOTE]
-    assert wire.outbox.messages_sent == 5
+    assert wire.outbox.messages_sent == 4
+
+
+def test_votes_are_urgent_and_what_is_long_is_not() -> None:
+    wire = Wire()
+    body = large(0)
+    for message in (STATEMENT, VOTE, body, STATUS):
+        wire.outbox.send(0, message)
+    wire.outbox.flush()
+    assert wire.urgent == [False, True]
+    assert wire.received(0) == [STATEMENT, body, VOTE, STATUS]
+
+
+def test_what_is_long_leaves_in_frames_that_hold_up_nobody() -> None:
+    wire = Wire()
+    said = [WORLD.statement(0, *(VERDICT for _ in range(200)), counter=n) for n in range(1, 101)]
+    for statement in said:
+        wire.outbox.send(0, statement)
+    wire.outbox.flush()
+    assert len(encode(said)) > 2 * BULK_BYTES
+    assert all(len(frame) <= BULK_BYTES for _, frame in wire.frames)
+    assert wire.received(0) == said
 
 
 def test_nothing_is_sent_twice_or_to_oneself() -> None:

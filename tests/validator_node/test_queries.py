@@ -73,7 +73,7 @@ def test_a_miner_can_follow_its_submission(
     assert intake.check(topic, encode(SubmissionMessage(posted=(posted,))), "peer")
     look()
     world.decide(store, world.statement(0, posted.signed))
-    intake.on_admitted(submission_id)
+    intake.on_executed([submission_id], [])
     look()
     verdict = make_verdict(submission_id)
     world.decide(store, *[world.statement(signer, verdict) for signer in range(3)])
@@ -91,7 +91,7 @@ def test_a_miner_is_told_why_it_was_refused(
     posted = world.posted(b"a body", challenge_version=9)
     topic = submission_topic(world.network_id, "alpha")
     answer = intake.check(topic, encode(SubmissionMessage(posted=(posted,))), "peer")
-    assert answer is CheckAnswer.IGNORE
+    assert answer is CheckAnswer.USELESS
     reply = queries.reply(posted.signed.submission.submission_id)
     assert (reply.state, reply.reason, reply.receipt) == ("refused", "other_version", b"")
 

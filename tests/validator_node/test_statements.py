@@ -143,13 +143,44 @@ def test_an_oversize_statement_does_not_end_all_ordering() -> None:
         assert sorted(places(pool.take([]))) == [(1, 1), (2, 1)]
 
 
-def test_what_is_said_again_could_be_ordered_and_is_of_each_signer_in_turn() -> None:
-    pool = pool_of(*[say(0, n) for n in range(1, 6)], say(1, 1), say(2, 2), say(3, 1), say(3, 3))
-    assert places(pool.take_relay(2)) == [(0, 1), (1, 1)]
-    assert places(pool.take_relay(2)) == [(3, 1), (0, 1)]
-    assert places(pool.take_relay(9)) == [(1, 1), (3, 1), *[(0, n) for n in range(1, 6)]]
+def test_what_could_be_ordered_comes_of_each_signer_in_turn() -> None:
+    pool = pool_of(*[say(0, n) for n in range(1, 4)], say(1, 1), say(2, 2), say(3, 1), say(3, 3))
+    every = [(0, 1), (1, 1), (3, 1), (0, 2), (0, 3)]
+    assert places(pool.in_order([])) == every
+    assert places(pool.in_order([batch(say(0, 1), say(1, 1))])) == [(0, 2), (3, 1), (0, 3)]
     pool.mark_executed(2, 1)
-    assert (2, 2) in places(pool.take_relay(9))
+    assert (2, 2) in places(pool.in_order([]))
+
+
+# --- admissions ----------------------------------------------------------------------------------
+
+
+def asking(signer: int, counter: int, *bodies: bytes) -> Statement:
+    return WORLD.statement(signer, *map(WORLD.signed, bodies), counter=counter)
+
+
+ASKED = WORLD.signed(b"one").submission_id
+
+
+def test_an_admission_is_asked_for_while_its_statement_could_be_ordered() -> None:
+    pool = pool_of(asking(0, 1, b"one", b"two"), asking(1, 1, b"one"))
+    assert pool.asks_for(ASKED)
+    pool.mark_executed(0, 1)
+    assert pool.asks_for(ASKED)
+    assert not pool.asks_for(WORLD.signed(b"two").submission_id)
+    pool.mark_executed(1, 1)
+    assert not pool.asks_for(ASKED)
+    assert pool._admissions == {}
+
+
+def test_an_admission_behind_a_gap_is_nobodys_word() -> None:
+    """Its signer may hold back what comes before for ever."""
+    pool = pool_of(asking(0, 2, b"one"))
+    assert not pool.asks_for(ASKED)
+    pool.add(say(0, 1))
+    assert pool.asks_for(ASKED)
+    pool.begin_epoch(4)
+    assert not pool.asks_for(ASKED)
 
 
 def test_only_what_is_executed_in_order_counts() -> None:

@@ -104,7 +104,7 @@ class Site:
             self.journal,
             Checker(world.voters, world.network_id),
             statement_pool(self.store, world.voters),
-            Outbox(1, 0, lambda _peer, _frame: None),
+            Outbox(1, 0, lambda *_: None),
         )
         self.speaker = Speaker(
             world.voters,

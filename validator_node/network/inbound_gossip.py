@@ -2,11 +2,12 @@
 
 Rules: a peer has two inbound gossip streams at most, of a third the oldest is reset (after a lost
 connection the new one may come before the old one's end); what it sends faster than `Limits` allow
-is read more slowly, which holds its writer back and loses nothing; what `gossip_door` turns away is
-dropped unchecked; at most `IN_CHECK_PER_STREAM` of its messages are being checked at a time.
-Control messages are cut down to what an honest router sends before the library sees them: it
-keeps a back-off for any topic that a PRUNE names, dials any peer named there, and answers one IWANT
-with every message it asks for, as often as it asks.
+is read more slowly, which holds its writer back and loses nothing, and so is everybody while this
+process is late (`pressure`); what `gossip_door` turns away is dropped unchecked; at most
+`IN_CHECK_PER_STREAM` of its messages are being checked at a time. Control messages are cut down to
+what an honest router sends before the library sees them: it keeps a back-off for any topic that a
+PRUNE names, dials any peer named there, and answers one IWANT with every message it asks for, as
+often as it asks.
 """
 
 from typing import Any, Final
@@ -113,7 +114,10 @@ class InboundGossip:
             self._refuse(reading, "gossip_overflow")
         else:
             await self._take(reading, rpc)
+        holds_messages = len(rpc.publish) > 0
         del rpc
+        if holds_messages:
+            await self._gate.pressure.ease()
         await self._pace(reading, len(data), entries)
 
     def _refuse(self, reading: _Reading, reason: str) -> None:

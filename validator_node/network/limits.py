@@ -19,6 +19,7 @@ from typing import Any, Final
 import trio
 
 from validator_node.network.counters import PROCESS, Counters
+from validator_node.network.pressure import Pressure
 from validator_node.network.scores import Scores
 from validator_node.network.standing import Standings
 
@@ -184,6 +185,7 @@ class Gate:
         self.scores = scores
         self.counters = counters
         self.standings = Standings(scores.now)
+        self.pressure = Pressure()
         self._half_open: Counter[str] = Counter()
         self._inbound: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()

@@ -4,8 +4,9 @@ Rules: a link opens to each wanted peer as soon as it is connected and opens aga
 of 50 ms doubling to 10 s, while it stays so. The first frame is the opener's hello; the other side
 admits the stream with an empty frame or resets it, and only then is the link up; a hello is small,
 and a peer has `UNADMITTED_PER_PEER` of them under way. `send` never blocks: frames wait in a
-bounded queue a peer, when it is full the stalest one goes. A frame given to a stream that is then
-lost is lost too: the consumer repeats what matters, `on_link_up` is when.
+bounded queue a peer, when it is full the stalest one goes. Urgent frames overtake the others, and
+go only when nothing else is left to drop. A frame given to a stream that is then lost is lost too:
+the consumer repeats what matters, `on_link_up` is when.
 """
 
 import inspect
@@ -67,11 +68,31 @@ class _Link:
     """The outbound side to one peer."""
 
     peer_id: str
+    urgent: deque[bytes] = field(default_factory=deque)
     queue: deque[bytes] = field(default_factory=deque)
     queued_bytes: int = 0
     wake: trio.Event = field(default_factory=trio.Event)
     running: bool = False
     up: bool = False
+
+    def __len__(self) -> int:
+        return len(self.urgent) + len(self.queue)
+
+    def drop_stalest(self) -> None:
+        """Make room: what is not urgent goes first."""
+        self.queued_bytes -= len((self.queue or self.urgent).popleft())
+
+    def take(self, limit_bytes: int) -> list[bytes]:
+        """Return the next frames, urgent ones first: up to `limit_bytes`, one at least."""
+        batch: list[bytes] = []
+        size = 0
+        while waiting := self.urgent or self.queue:
+            if batch and size + len(waiting[0]) > limit_bytes:
+                break
+            batch.append(waiting.popleft())
+            size += len(batch[-1])
+        self.queued_bytes -= size
+        return batch
 
 
 class Links:
@@ -109,8 +130,8 @@ class Links:
         while len(self.up()) < count:
             await self._changed.wait()
 
-    def send(self, peer_id: str, frame: bytes) -> bool:
-        """Queue a frame for a peer; return whether it was queued.
+    def send(self, peer_id: str, frame: bytes, *, urgent: bool = False) -> bool:
+        """Queue a frame for a peer, an urgent one before all others; return whether it was queued.
 
         It waits while the link is down and the peer has been connected before; a frame for a peer
         never seen is dropped and counted.
@@ -126,10 +147,10 @@ class Links:
         if link is None:
             self._counters.count("dropped", "link_unknown_peer")
             return False
-        link.queue.append(frame)
+        (link.urgent if urgent else link.queue).append(frame)
         link.queued_bytes += len(frame)
-        while len(link.queue) > self._config.capacity or link.queued_bytes > self._max_queued_bytes:
-            link.queued_bytes -= len(link.queue.popleft())
+        while len(link) > self._config.capacity or link.queued_bytes > self._max_queued_bytes:
+            link.drop_stalest()
             self._counters.count("dropped", "link_queue")
         link.wake.set()
         return True
@@ -155,7 +176,7 @@ class Links:
     def _make_room(self) -> None:
         if len(self._links) >= MAX_QUEUES:
             for peer_id in [p for p, link in self._links.items() if not link.running]:
-                self._counters.count("dropped", "link_lost", len(self._links.pop(peer_id).queue))
+                self._counters.count("dropped", "link_lost", len(self._links.pop(peer_id)))
 
     async def _run(self, link: _Link) -> None:
         delay = FIRST_RETRY_S
@@ -218,15 +239,10 @@ class Links:
 
     async def _pump(self, link: _Link, stream: FramedStream) -> None:
         while True:
-            while not link.queue:
+            while not len(link):
                 link.wake = trio.Event()
                 await link.wake.wait()
-            batch: list[bytes] = []
-            size = 0
-            while link.queue and (not batch or size + len(link.queue[0]) <= BATCH_BYTES):
-                batch.append(link.queue.popleft())
-                size += len(batch[-1])
-            link.queued_bytes -= size
+            batch = link.take(BATCH_BYTES)
             try:
                 await stream.send(*batch, deadline_s=SEND_S)
             except NetworkError as error:

@@ -65,7 +65,7 @@ class Network:
         self._nursery: trio.Nursery | None = None
         self._opener: StreamOpener | None = None
         self._requests: Requests | None = None
-        self.counters, self.standings = gate.counters, gate.standings
+        self.counters, self.standings, self.pressure = gate.counters, gate.standings, gate.pressure
         self.dht: Dht | None = None
         self.peer_id = str(host.get_id())
 
@@ -74,8 +74,8 @@ class Network:
         self._opener = StreamOpener(self._versions, nursery, self._gate.scores)
         self._requests = Requests(self._versions, self._opener, self._gate)
         self._connections.start(nursery)
-        if self.dht is not None:
-            nursery.start_soon(self.dht.run)
+        for service in (self.pressure, self.dht) if self.dht else (self.pressure,):
+            nursery.start_soon(service.run)
 
     @property
     def addresses(self) -> tuple[str, ...]:
