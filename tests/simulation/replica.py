@@ -19,6 +19,7 @@ from consensus.validators import Voters
 from storage.signing_history import needed
 from tests.simulation.checks import Breach, marks, require
 from tests.simulation.ledger import Ledger
+from tests.simulation.owed import Owed
 from tests.simulation.projection import project
 from tests.simulation.signing import (
     NETWORK,
@@ -75,10 +76,8 @@ class Replica(Ledger):
     def built(self) -> None:
         """Make the engine from what is durable."""
         self.inbox: deque = deque()
-        self.timers: dict = {}
-        self.owed_since: int | None = None
-        self.turn_due = self.propose_due = False
-        self.parked: list = []
+        self.timers, self.owed = dict[inputs.Timer, object](), Owed()
+        self.turn_due, self.propose_due, self.parked = False, False, list[fx.CheckBatch]()
         self.engine = self.fresh_engine()
         self.voters = self.engine.core.voters
 
@@ -269,8 +268,7 @@ class Replica(Ledger):
                 self._set_timer(timer, delay_ms)
             case fx.CancelTimer(timer):
                 self.timers.pop(timer, None)
-                if timer is inputs.Timer.PROGRESS:
-                    self.owed_since = None
+                self.owed.cancelled(timer)
             case _:
                 self._perform_report(effect)
 
@@ -300,13 +298,11 @@ class Replica(Ledger):
     def _set_timer(self, timer, delay_ms: int) -> None:
         skew = self.network.skew(self.member)
         token = self.timers[timer] = object()
-        if timer is inputs.Timer.PROGRESS and self.owed_since is None:
-            self.owed_since = self.network.now
+        self.owed.started(timer, self.network.now)
         self.network.at(max(1, int(delay_ms * skew)), self._fire, timer, token)
 
     def _fire(self, timer, token) -> None:
-        if self.alive and self.timers.get(timer) is token:
-            del self.timers[timer]
+        if self.alive and self.timers.get(timer) is token and self.timers.pop(timer):
             self.put(inputs.TimerFired(timer))
 
     # --- executing and judging -------------------------------------------------------------------
@@ -317,9 +313,7 @@ class Replica(Ledger):
         self.chain.append((batch, certificate))
         seq = certificate.header.seq
         self.network.on_decide(self, seq, certificate)
-        now = self.network.now
-        took_ms = 0 if self.owed_since is None else now - self.owed_since
-        self.owed_since = now
+        took_ms = self.owed.decided(self.network.now)
         todo.append(inputs.Executed(seq, self.root_after(seq), self.edge(), took_ms))
 
     def _judge_parked(self, todo: deque) -> None:
