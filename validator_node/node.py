@@ -297,6 +297,8 @@ class Node:
             log.error("this validator only observes", reason=self.why_observing)
         for server in (self.queries, self.registry_queries, self.blobs, self.sync_server):
             server.serve(self.network)
+        # It may take half a minute on a busy machine: who asks how we are is answered before.
+        await self.canary.check_active(self.genesis.challenges)
         self.links.open(self.network, self.driver)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.driver.run)

@@ -52,7 +52,7 @@ async def run_node(config: NodeConfig) -> None:
     if config.chain_endpoints and not config.chain_genesis_hash:
         log.warning("chain_genesis_hash is not set: the first endpoint that answers decides")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        await nursery.start(_stop_on_signal, nursery.cancel_scope)
         while True:
             if install_prepared(config.state_dir):
                 log.info("snapshot installed")
@@ -100,7 +100,6 @@ async def _run_once(config: NodeConfig, genesis: Genesis, keys: Keys) -> None:
             open_chain(config, genesis) as chain,
         ):
             node = Node(config, genesis, keys, pool, network, modules, records, chain)
-            await node.canary.check_active(genesis.challenges)
             with MetricsServer(config.metrics_host, config.metrics_port, sources_of(node)):
                 await node.run()
     finally:
@@ -117,8 +116,11 @@ def _compiler(config: NodeConfig, genesis: Genesis, keys: Keys, modules: ModuleS
     return Compiler(cache, genesis.engine_id, modules)
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
+async def _stop_on_signal(
+    scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(*stop_signals()) as signals:
+        task_status.started()  # from now on, not only once the node runs
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
             scope.cancel()

@@ -208,7 +208,12 @@ def summarise(measured: list[Measured], busy: float) -> Figures:
         (one.after.cpu_s - one.before.cpu_s) * 1000 / max(1, count)
         for one, count in zip(measured, decisions, strict=True)
     ]
-    total = max(1, statistics.mean(decisions))
+    if not all(decisions):
+        raise SystemExit(
+            f"consensus: nothing was decided in {spans[0]:.0f} s at node "
+            f"{decisions.index(0)}: that is broken, not slow (decisions by node: {decisions})"
+        )
+    total = statistics.mean(decisions)
 
     def each(name: str) -> float:
         sums = [getattr(one.after, name) - getattr(one.before, name) for one in measured]

@@ -36,7 +36,7 @@ from validator_node.network.host import peer_id_of
 from validator_node.network.network import NetworkConfig, open_network
 from validator_node.outbox import Outbox
 from validator_node.peers import Peers
-from validator_node.statements import StatementPool
+from validator_node.statements import MAX_WAITING, StatementPool
 from validator_node.store import Store
 
 FOREVER = 1_000_000_000
@@ -124,11 +124,14 @@ class BenchmarkNode:
         self.send_frame(peer, frame, urgent)
 
     def feed(self) -> None:
-        """Keep statements waiting at the primary: one more for each that is executed."""
+        """Keep statements waiting at the primary: one more for each that is executed.
+
+        A pool takes no more than `MAX_WAITING` of a signer; what comes after a lost one never runs.
+        """
         if self.engine.primary != self.spec.index:
             return
         self.driver.events.executed.append(lambda _, outcome: self._say())
-        for _ in range(2 * self.spec.window + 2):
+        for _ in range(min(2 * self.spec.window + 2, MAX_WAITING)):
             self._say()
 
     def _say(self) -> None:

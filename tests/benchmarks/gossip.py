@@ -181,6 +181,11 @@ def measure_size(
     latencies = [value for marked in before for value in marked.latencies_ms]
     many = publish(children, folder, size, window, seconds)
     after, busy = mark(children, folder), busy_seconds() - busy
+    if not latencies or many.sent <= many.lost:
+        raise SystemExit(
+            f"gossip: no message of {size} B reached everybody ({many.sent} sent, {many.lost} "
+            f"lost): that is broken, not slow"
+        )
     cpu_s = sum(b.cpu_s - a.cpu_s for a, b in zip(before, after, strict=True))
     return Figures(
         rate=(many.sent - many.lost) / many.seconds,
