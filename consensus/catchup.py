@@ -52,15 +52,11 @@ def send_checkpoint_vote(core: Core, peer: int, height: int) -> None:
 
 
 def send_open_slots(core: Core, peer: int, height: int) -> None:
-    """Send the proposals and own votes of the slots that are still in agreement.
-
-    Who has voted on a proposal has it. Batches are long: said again each time-out to whoever is
-    merely slow, they would make everybody slower.
-    """
+    """Send the proposals and own votes of the slots that are still in agreement."""
     for seq, slot in sorted(core.slots.items()):
         if seq <= height:
             continue
-        if slot.proposal is not None and slot.approvals.known(peer, core.view) is None:
+        if slot.proposal is not None:
             core.emit(Send(peer, slot.proposal))
         if core.me is None:
             continue

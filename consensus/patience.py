@@ -5,9 +5,8 @@ Rules:
     each decision, and when the first undecided slot is accepted or prepared here: a primary that
     gets on is not suspected. While changing, it runs only once a quorum has asked for this view or
     a later one. It starts from what decisions take (`Pace`), the base at least. Each view change it
-    causes doubles it, up to a maximum; each decision halves it again. Whenever something is open
-    and no slot was handed over for so long as decisions take, the base at least, STATUS goes out
-    and VIEW-CHANGE is sent again.
+    causes doubles it, up to a maximum; each decision halves it again. Every base time-out while
+    something is open, STATUS goes out and VIEW-CHANGE is sent again.
 6.  A view ends after `term` slots above its base, or after `view_limit_ms` with work pending,
     without back-off: one path gives rotation, bounds slow or censoring primaries, and takes
     stragglers in.
@@ -59,7 +58,6 @@ class Patience:
         self._armed: set[Timer] = set()
         self._seen = (-1, -1, -1, False, 0)
         """(epoch, view, tip, changing, progress) when the progress timer was last started."""
-        self._height = -1
         self._pace = Pace()
         self._measured_in = (-1, -1)
         """(epoch, view) of the last measured decision."""
@@ -129,14 +127,14 @@ class Patience:
             waits = core.voters.is_quorum(asking(core, core.view))
         self._arm(Timer.PROGRESS, waits, self.timeout_ms, restart=seen != self._seen)
         asks = open_now or core.changing or self._knows_of_commits()
-        self._arm(Timer.RESEND, asks, self.steady_ms, restart=core.height != self._height)
+        self._arm(Timer.RESEND, asks, core.parameters.base_timeout_ms, restart=False)
         self._arm(
             Timer.ROTATE,
             not core.changing,
             core.parameters.view_limit_ms,
             restart=seen[:2] != self._seen[:2] or core.changing != self._seen[3],
         )
-        self._seen, self._height = seen, core.height
+        self._seen = seen
 
     def _arm(self, timer: Timer, wanted: bool, delay_ms: int, *, restart: bool) -> None:
         if wanted and (restart or timer not in self._armed):
