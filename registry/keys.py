@@ -64,6 +64,7 @@ KEY = b"key/"
 BOUND = b"bound/"
 PENDING = b"pending/"
 PENDING_OF = b"pending-of/"
+COPIES_OF = b"copies-of/"
 DEADLINE = b"deadline/"
 RESULT = b"result/"
 CONTENT = b"content/"
@@ -175,6 +176,13 @@ class Pending(Record):
 class PendingOf(Record):
     """How many submissions of a hotkey are pending, never 0."""
 
+    count: U32
+
+
+class CopiesOf(Record):
+    """How many copies of a hotkey were admitted in the epoch of its last one."""
+
+    epoch: U64
     count: U32
 
 

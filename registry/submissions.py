@@ -9,7 +9,7 @@ Rules (consensus.md 15, 16):
    reach one, or `dispute_after` slots after admission: a non-deterministic body poisons only
    itself.
 3. The first hotkey to submit a body for a challenge owns it. The same body from another hotkey, or
-   a second time in one epoch, is a *copy* and earns nothing.
+   a second time in one epoch, is a *copy* and earns nothing (`registry.copies`).
 4. Within an epoch a miner's score in a challenge is its best settled one. A result counts in the
    epoch in which it is settled.
 5. A verdict's writes are part of what a quorum agrees on, and reach the challenge's storage when
@@ -33,7 +33,7 @@ from protocol.records.result import Copy, Disputed, Replicated, Result
 from protocol.records.statement import VerdictItem
 from protocol.records.submission import MAX_EXPIRY_EPOCHS, SignedSubmission, Submission
 from protocol.view import View
-from registry import challenge_storage, keys, pruning
+from registry import challenge_storage, copies, keys, pruning
 from registry.access import challenge as find_challenge
 from registry.access import current_epoch, neuron, read, write
 from registry.pending import find_pending, hold, overdue, release, rewrite, room
@@ -104,6 +104,9 @@ def why_inadmissible(view: View, submission: Submission) -> str | None:
         return "expired"
     if submission.expiry_epoch > epoch + MAX_EXPIRY_EPOCHS:
         return "expires_too_late"
+    is_copy = copies.original_of(view, submission, epoch) is not None
+    if is_copy and not copies.has_room(view, submission.hotkey, epoch):
+        return "too_many_copies"
     return None
 
 
@@ -118,8 +121,6 @@ def admit(view: View, slot: SlotContext, signed: SignedSubmission) -> Event:
         return NoOp(reason or "unknown", submission_id)
     if not room(view, submission.hotkey, slot.max_pending_per_hotkey):
         return NoOp("too_many_pending", submission_id)
-    content_key = keys.content_key(submission.challenge_id, submission.body_hash)
-    content = read(view, keys.Content, content_key)
     context = EvaluationContext(
         epoch=slot.epoch,
         height=slot.seq,
@@ -134,16 +135,13 @@ def admit(view: View, slot: SlotContext, signed: SignedSubmission) -> Event:
         context=context,
         stated=(),
     )
-    if content is not None and _is_copy(content, submission, slot.epoch):
-        return _end(view, slot, submission_id, pending, Copy(original=content.submission_id))
-    owned = keys.Content(submission_id=submission_id, hotkey=submission.hotkey, epoch=slot.epoch)
-    write(view, content_key, owned)
+    original = copies.original_of(view, submission, slot.epoch)
+    if original is not None:
+        copies.count(view, submission.hotkey, slot.epoch)
+        return _end(view, slot, submission_id, pending, Copy(original=original))
+    copies.own(view, submission_id, submission, slot.epoch)
     hold(view, submission_id, pending, slot.dispute_after)
     return Admitted(submission_id, submission, challenge, context)
-
-
-def _is_copy(content: keys.Content, submission: Submission, epoch: int) -> bool:
-    return content.hotkey != submission.hotkey or content.epoch == epoch
 
 
 def state_verdict(
@@ -272,6 +270,8 @@ def _end(
     pruning.remember(view, slot.epoch, submission_id, body)
     if isinstance(basis, Replicated):
         _raise_best(view, result, basis.score)
+    elif isinstance(basis, Disputed):
+        copies.disown(view, submission_id, submission)
     return Ended(result)
 
 
