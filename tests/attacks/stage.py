@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,10 @@ class Stage:
         """Return a node that has not run yet."""
         return next(self._newcomers)
 
-    async def start_node(self, node: int) -> None:
-        """Start a node that does not run."""
-        self.nodes[node] = await processes.start_validator(self.site(node))
+    async def start_node(self, node: int, *prefix: str) -> None:
+        """Start a node that does not run; `prefix` stands before its command."""
+        site = replace(self.site(node), prefix=prefix)
+        self.nodes[node] = await processes.start_validator(site)
 
     async def stop_node(self, node: int) -> None:
         """End a node."""

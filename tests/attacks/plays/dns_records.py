@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,18 @@ from protocol.identity import ConsensusKey, Hotkey
 from protocol.records.validators import NodeRecord, SignedNodeRecord
 from tests.attacks.attack import Attack
 from tests.attacks.hostile import stranger, tell
+from tests.attacks.named import VARIABLE, serve
 from tests.attacks.seen import Seen
-from tests.attacks.stage import Stage
+from tests.attacks.stage import ROOT, Stage
 from validator_node.config import load_genesis
 from validator_node.network import peer_id_of
 from validator_node.testnet.layout import change_settings
+from validator_node.testnet.wiring import quiet_ports
 
-# Every resolver takes numbers for names of addresses; no name server is needed.
-NAMES = ("2130706433", "0x7f000001", "127.1", "0177.0.0.1")
-"""127.0.0.1"""
-METADATA = "2852039166"
-"""169.254.169.254, where clouds keep secrets"""
+NAME = "node.attack.test"
+"""It is 127.0.0.1."""
+METADATA = "metadata.attack.test"
+"""It is 169.254.169.254, where clouds keep secrets."""
 AGAIN_S = 6.0
 JOIN_S = 120.0
 LINK_LOCAL = "169.254."
@@ -43,14 +45,17 @@ class DnsRecords(Attack):
         """Tell a node that listens on every interface, for which loopback is no peer's place."""
         node = stage.newcomer()
         change_settings(stage.site(node), {"listen_host": "0.0.0.0"})
-        await stage.start_node(node)
+        port = quiet_ports(1)[0]
+        names = (f"{VARIABLE}=127.0.0.1:{port}", f"PYTHONPATH={ROOT}")
+        await stage.start_node(node, "env", *names, sys.executable, "-m", "tests.attacks.named")
         height = stage.samples[-1].most("height")
         joined = await stage.wait(
             lambda s: s.rows.get(node, {}).get("height", 0) >= height, "a joined node", JOIN_S
         )
         targets = [stage.site(node).address, stage.site(0).address]
         began, metadata = time.monotonic(), 0
-        async with stage.hostile(self.name, targets=targets, seeds=stage.hostile_seeds) as hostile:
+        settings = {"targets": targets, "seeds": stage.hostile_seeds, "names_port": port}
+        async with stage.hostile(self.name, **settings) as hostile:
             await hostile.until("published")
             while time.monotonic() < began + seconds:
                 await trio.sleep(0.02)
@@ -87,14 +92,15 @@ class DnsRecords(Attack):
             await stream.aclose()
 
         async with trio.open_nursery() as nursery:
+            await nursery.start(serve, settings["names_port"])
             listeners = await nursery.start(_serve, canary)
             port = listeners[0].socket.getsockname()[1]
             async with stranger(*settings["targets"]) as network:
                 await network.wait_connected(len(settings["targets"]))
                 await network.wait_subscriber(topic)
                 while True:
-                    for name, seed in zip(NAMES, settings["seeds"], strict=True):
-                        addresses = (f"/dns4/{name}/tcp/{port}", f"/dns4/{METADATA}/tcp/80")
+                    for seed in settings["seeds"]:
+                        addresses = (f"/dns4/{NAME}/tcp/{port}", f"/dns4/{METADATA}/tcp/80")
                         await network.publish(topic, _record(genesis.network_id, seed, addresses))
                         published += 1
                     tell(published=published)
