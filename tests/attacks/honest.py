@@ -39,7 +39,7 @@ HOST = "127.0.0.1"
 TELL_S = 0.5
 CLERK_S = 0.2
 ASKED_AT_ONCE = 16
-ASK_DEADLINE_S = 5.0
+ASK_DEADLINE_S = 10.0
 PROBE_S = 1.0
 PROBES = 3
 """Requests that one peer makes at once, as whoever has several things to ask does."""

@@ -39,6 +39,7 @@ class DnsRecords(Attack):
     name = "dns-records"
     does = "registered hotkeys sign records with names of 127.0.0.1 and 169.254.169.254"
     before = "a node that may not dial loopback dialled such a name 8 times in 30 s"
+    share = 0.7
     observers = 1
 
     async def play(self, stage: Stage, seconds: float) -> dict[str, float]:

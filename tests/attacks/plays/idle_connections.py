@@ -24,6 +24,7 @@ class IdleConnections(Attack):
     name = "idle-connections"
     does = f"{PEERS} strangers at {len(HOSTS)} addresses connect to a node and do nothing"
     before = "192 of them locked everybody out, restarted validators too"
+    share = 0.6
 
     async def play(self, stage: Stage, seconds: float) -> dict[str, float]:
         """Fill the node, then let an honest newcomer come and a validator come back."""

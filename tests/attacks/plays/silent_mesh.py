@@ -22,6 +22,7 @@ class SilentMesh(Attack):
     name = "silent-mesh"
     does = f"{STRANGERS} strangers join a node's topics before honest subscribers, and are silent"
     before = "no honest subscriber came into the mesh: 3 to 9 of 24 messages arrived"
+    share = 0.6
 
     async def play(self, stage: Stage, seconds: float) -> dict[str, float]:
         """Let the strangers come first, then the honest ones, who must receive everything."""

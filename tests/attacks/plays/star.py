@@ -16,6 +16,7 @@ class Star(Attack):
     name = "star"
     does = f"{OBSERVERS} honest observers subscribe at one node, and know no other"
     before = "20 of 28 observers received nothing, pruned from the mesh and not told of messages"
+    share = 0.6
 
     async def play(self, stage: Stage, seconds: float) -> dict[str, float]:
         """Let them come, and see what each receives."""
