@@ -56,6 +56,8 @@ class Record:
         self.ears: list[Ears] = []
         self.probes: list[tuple[float, bool]] = []
         self.hostile_peers: set[str] = set()
+        self.deaths: list[tuple[float, str]] = []
+        """(when it was seen, which node ended and its last words)"""
         self._logs = tuple(logs)
 
     def take(self, told: Told, ears: Ears) -> None:
@@ -106,6 +108,7 @@ class Record:
             asked=len(probes),
             answered=sum(probes),
             bans=tuple(sorted(self.bans() - banned_before)),
+            deaths=tuple(text for at, text in self.deaths if began <= at < ended),
             figures=figures,
         )
 

@@ -69,6 +69,8 @@ class Seen:
     """Requests of honest peers, and those that were answered."""
     bans: tuple[str, ...] = ()
     """Honest peers that a node has banned in this phase."""
+    deaths: tuple[str, ...] = ()
+    """Nodes whose process ended although nobody ended it, with their last words."""
     figures: dict[str, float] = field(default_factory=dict)
     """What the attack itself has measured."""
 
@@ -134,7 +136,7 @@ def faults(
     calm: Seen, under: Seen, *, least_slots: float = LEAST_SLOTS, most_delay: float = MOST_DELAY
 ) -> list[str]:
     """Return what honest users lost to an attack; empty if it held."""
-    found = []
+    found = list(under.deaths)
     if under.slots_per_s < least_slots * calm.slots_per_s:
         found.append(f"{under.slots_per_s:.1f} slots/s, calm {calm.slots_per_s:.1f}")
     if under.settled < len(under.fates):

@@ -24,6 +24,7 @@ import trio
 from tests.attacks.honest import MinerSpec, Spec, Told
 from tests.attacks.record import TAIL_S, Ears, Record, Sample
 from tests.attacks.seen import Seen
+from validator_node.errors import TestnetError
 from validator_node.testnet import processes
 from validator_node.testnet.layout import Layout, TestnetOptions, ValidatorSite, prepare
 from validator_node.testnet.processes import Child, Figures
@@ -234,8 +235,17 @@ class Stage:
             self.samples.append(Sample(time.monotonic(), rows, most))
             self.sampled.set()
             self.sampled = trio.Event()
-            processes.check_alive(list(self.nodes.values()))
+            await self._revive()
             await trio.sleep(SAMPLE_S)
+
+    async def _revive(self) -> None:
+        """Note a node that ended although nobody ended it, and start it again as operators do."""
+        for node, child in list(self.nodes.items()):
+            try:
+                processes.check_alive([child])
+            except TestnetError as error:
+                self.record.deaths.append((time.monotonic(), str(error)))
+                await self.start_node(node)
 
     async def wait(
         self, holds: Callable[[Sample], bool], what: str, deadline_s: float

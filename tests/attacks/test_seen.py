@@ -43,6 +43,7 @@ def test_the_same_as_in_calm_holds() -> None:
         ({"delivered": 79}, "honest subscribers received 79 of 80"),
         ({"answered": 26}, "answered 26 of 30 honest requests"),
         ({"bans": ("peer",)}, "honest peers banned: peer"),
+        ({"deaths": ("validator 1 ended with code 1",)}, "validator 1 ended with code 1"),
         ({"resident_mb": 220.0}, "220 MB, calm 100 MB"),
     ],
 )

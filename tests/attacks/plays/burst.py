@@ -74,7 +74,7 @@ class Burst(Attack):
 
     def judge(self, calm: Seen, under: Seen) -> list[str]:
         """Everything settles, is admitted about once, and epochs go on ending."""
-        figures, found = under.figures, []
+        figures, found = under.figures, list(under.deaths)
         if figures["all_settled_s"] < 0 or figures["missing"] > 0:
             found.append(f"{figures['missing']:g} of {figures['published']:g} were never settled")
         if not figures["published"]:

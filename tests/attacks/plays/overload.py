@@ -91,7 +91,7 @@ class Overload(Attack):
 
     def judge(self, calm: Seen, under: Seen) -> list[str]:
         """What is refused is refused honestly, work goes on, and afterwards nothing is left."""
-        figures, found = under.figures, []
+        figures, found = under.figures, list(under.deaths)
         if figures["drained_s"] < 0:
             found.append(f"{figures['left']:g} still open {DRAIN_S:g} s after the load")
         if figures["refused"] > figures["refused_busy_with_a_time"]:
