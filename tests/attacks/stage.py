@@ -22,6 +22,7 @@ import msgspec
 import trio
 
 from tests.attacks.honest import MinerSpec, Spec, Told
+from tests.attacks.pipes import end, lines
 from tests.attacks.record import TAIL_S, Ears, Record, Sample
 from tests.attacks.seen import Seen
 from validator_node.errors import TestnetError
@@ -32,6 +33,7 @@ from validator_node.testnet.processes import Child, Figures
 ROOT = Path(__file__).parents[2]
 START_S = 240.0
 SAMPLE_S = 1.0
+READY_S = 90.0
 SETTLE_S = 60.0
 """How long what was published in a phase may take after it, at the least."""
 HONEST_MINERS = 3
@@ -159,6 +161,11 @@ class Stage:
         self._nursery.start_soon(self._listen, ears)
         return ears
 
+    async def ready(self, ears: Ears, count: int) -> None:
+        """Wait until so many subscribers are, as far as they come in `READY_S`."""
+        with trio.move_on_after(READY_S):
+            await self.until(lambda _: len(ears.ready) >= count)
+
     async def rest(self) -> None:
         """Let the honest miners stop; what they have published is known then."""
         for ears in self.ears:
@@ -171,7 +178,7 @@ class Stage:
         """End honest users once the messages that are on their way have come."""
         ears.until = time.monotonic()
         await trio.sleep(TAIL_S)
-        await _end(ears.process)
+        await end(ears.process)
 
     @asynccontextmanager
     async def hostile(self, name: str, **settings: Any) -> AsyncIterator[Hostile]:
@@ -185,7 +192,7 @@ class Stage:
             yield hostile
         finally:
             with trio.CancelScope(shield=True):
-                await _end(hostile.process)
+                await end(hostile.process)
 
     async def _open(self, module: str, *arguments: str) -> trio.Process:
         with self._log.open("ab") as errors:
@@ -201,14 +208,14 @@ class Stage:
 
     async def _listen(self, ears: Ears) -> None:
         try:
-            async for line in _lines(ears.process):
+            async for line in lines(ears.process):
                 self.record.take(msgspec.json.decode(line, type=Told), ears)
         finally:
             with trio.CancelScope(shield=True):
-                await _end(ears.process)
+                await end(ears.process)
 
     async def _follow(self, hostile: Hostile) -> None:
-        async for line in _lines(hostile.process):
+        async for line in lines(hostile.process):
             told = json.loads(line)
             self.record.hostile_peers.update(told.pop("peers", ()))
             hostile.told.update(told)
@@ -299,22 +306,6 @@ class Stage:
             for node in list(self.nodes):
                 nursery.start_soon(self.stop_node, node)
         await self._client.aclose()
-
-
-async def _lines(process: trio.Process) -> AsyncIterator[bytes]:
-    assert process.stdout is not None
-    buffer = bytearray()
-    async for data in process.stdout:
-        buffer += data
-        while (end := buffer.find(b"\n")) >= 0:
-            yield bytes(buffer[:end])
-            del buffer[: end + 1]
-
-
-async def _end(process: trio.Process) -> None:
-    if process.poll() is None:
-        process.kill()
-    await process.wait()
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ class IdleConnections(Attack):
                 "links of the restarted validator",
                 BACK_S,
             )
+            await stage.ready(ears, 1)
             await trio.sleep(max(0.0, began + seconds - time.monotonic()))
             newcomers = len(ears.ready)
             await stage.dismiss(ears)

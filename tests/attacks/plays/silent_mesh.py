@@ -30,6 +30,7 @@ class SilentMesh(Attack):
         async with stage.hostile(self.name, target=victim) as hostile:
             connected = await hostile.until("connected", READY_S)
             ears = await stage.start_honest(subscribers=[victim] * NEWCOMERS)
+            await stage.ready(ears, NEWCOMERS)
             await trio.sleep(seconds)
             ready = len(ears.ready)
             await stage.dismiss(ears)

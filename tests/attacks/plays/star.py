@@ -21,6 +21,7 @@ class Star(Attack):
     async def play(self, stage: Stage, seconds: float) -> dict[str, float]:
         """Let them come, and see what each receives."""
         ears = await stage.start_honest(subscribers=[stage.site(1).address] * OBSERVERS)
+        await stage.ready(ears, OBSERVERS)
         await trio.sleep(seconds)
         ready = len(ears.ready)
         silent = OBSERVERS - len(set().union(*ears.heard.values())) if ears.heard else OBSERVERS
