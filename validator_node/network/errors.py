@@ -30,6 +30,14 @@ class StreamClosedError(NetworkError):
     """The other side closed or reset the stream, or its connection was lost."""
 
 
+class StreamEndedError(StreamClosedError):
+    """The other side ended the stream in good order where a frame was expected."""
+
+
+class PeerBusyError(StreamClosedError):
+    """The peer had no room for a request and is not angry about it: ask later, or ask another."""
+
+
 class FrameTooLargeError(NetworkError):
     """A frame announces, or would need, more bytes than the stream allows."""
 

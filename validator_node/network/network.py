@@ -236,7 +236,7 @@ class Network:
 
         Raises:
             PeerUnreachableError: no connection, or the peer does not speak the protocol.
-            StreamClosedError: the peer refused, or its handler failed.
+            StreamClosedError: the peer refused, or its handler failed; `PeerBusyError`: no room.
             FrameTooLargeError: the reply exceeds `max_reply_bytes`.
             DeadlineExceededError: no reply within `deadline_s` seconds.
         """

@@ -1,13 +1,14 @@
 """Request and response: one stream, one request frame, one reply frame.
 
-Rules: a peer may have 16 requests under way and all peers together 128, or twice as many if each
-has but one, so that a few busy peers do not shut out the others; what is over is reset at once; the
-deadline covers the whole exchange; a handler's exception resets the stream and tells the peer
+Rules: who may have how many is said in `shares`; a stream counts as a request under way only once
+its frame was read, for which it has `ARRIVAL_S` and a second for each `FRAME_BYTES_PER_S` it may
+have. What is over a peer's own share is reset and charged. Where we have no room the stream is
+ended in good order, which `request` reports as `PeerBusyError`, and nobody is charged. The handler
+and its reply have the service's deadline; its exception resets the stream and tells the peer
 nothing. What the handler wants to refuse politely it says in its reply.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -19,16 +20,18 @@ from validator_node.network.errors import (
     DeadlineExceededError,
     FrameTooLargeError,
     NetworkError,
+    PeerBusyError,
     SlowFrameError,
     StreamClosedError,
+    StreamEndedError,
 )
 from validator_node.network.limits import Gate
-from validator_node.network.streams import FramedStream, StreamOpener
+from validator_node.network.shares import RequestShares
+from validator_node.network.streams import FRAME_BYTES_PER_S, FramedStream, StreamOpener
 
 log = logging.getLogger(__name__)
 
-PER_PEER: Final = 16
-TOTAL: Final = 128
+ARRIVAL_S: Final = 5.0
 MAX_REPLY_BYTES: Final = 64 * 1024 * 1024
 
 Handler = Callable[[str, bytes], Awaitable[bytes]]
@@ -52,6 +55,14 @@ def charge_for(gate: Gate, peer_id: str, error: NetworkError) -> None:
         gate.scores.charge(peer_id, "slow_frame")
 
 
+def remote_ip(stream: Any) -> str:
+    """Return the IP address a stream's connection comes from; empty if it is gone."""
+    try:
+        return str(stream.muxed_conn.get_remote_address()[0])
+    except (AttributeError, TypeError, OSError):
+        return ""
+
+
 class Requests:
     """Both sides of request/response on one host."""
 
@@ -60,7 +71,7 @@ class Requests:
         self._opener = opener
         self._gate = gate
         self._counters = gate.counters
-        self._running: Counter[str] = Counter()
+        self._shares = RequestShares(gate.standings.of)
         self._served: set[str] = set()
 
     def serve(
@@ -85,40 +96,63 @@ class Requests:
     ) -> None:
         # Only the request is bounded by max_request_bytes; what we answer is our own business.
         framed = FramedStream(stream, max_frame_bytes=max_request_bytes, gate=self._gate)
-        peer_id = framed.peer_id
-        if not self._has_room(peer_id):
-            self._counters.count("refused", "too_many_requests")
-            self._gate.scores.charge(peer_id, "request_refused")
-            await framed.reset()
-            return
-        self._running[peer_id] += 1
         try:
-            await self._answer(framed, stream, handler, deadline_s)
+            request = await self._read(framed, deadline_s)
+            ip = remote_ip(stream)  # once: nobody tells it any more when the connection is lost
+            if request is not None and await self._begin_work(framed, ip):
+                try:
+                    await self._answer(framed, stream, request, handler, deadline_s)
+                finally:
+                    self._shares.end_work(framed.peer_id, ip)
         finally:
-            self._running[peer_id] -= 1
-            if not self._running[peer_id]:
-                del self._running[peer_id]
             await framed.reset()
 
-    def _has_room(self, peer_id: str) -> bool:
-        own, total = self._running.get(peer_id, 0), self._running.total()
-        return own < PER_PEER and total < (TOTAL if own else 2 * TOTAL)
+    async def _read(self, framed: FramedStream, deadline_s: float) -> bytes | None:
+        """Return the request; None if it did not come, or had to make room for another one."""
+        peer_id, longest_s = framed.peer_id, framed.max_frame_bytes / FRAME_BYTES_PER_S
+        with trio.CancelScope() as scope:
+            if not self._shares.begin_reading(framed, peer_id, scope.cancel):
+                self._refuse_own(peer_id, "requests_per_peer")
+                return None
+            try:
+                return await framed.receive(deadline_s=min(deadline_s, ARRIVAL_S + longest_s))
+            except NetworkError as error:
+                self._counters.count("reset", reason_of(error))
+                charge_for(self._gate, peer_id, error)
+                if type(error) is DeadlineExceededError:  # not a byte of it
+                    self._gate.scores.charge(peer_id, "slow_frame")
+            finally:
+                self._shares.end_reading(framed)
+        if scope.cancelled_caught:
+            self._counters.count("reset", "request_put_out")
+        return None
+
+    def _refuse_own(self, peer_id: str, reason: str) -> None:
+        self._counters.count("refused", reason)
+        self._gate.scores.charge(peer_id, "request_refused")
+
+    async def _begin_work(self, framed: FramedStream, ip: str) -> bool:
+        reason = self._shares.begin_work(framed.peer_id, ip)
+        if reason is None:
+            return True
+        if reason == "requests_per_peer":
+            self._refuse_own(framed.peer_id, reason)
+        else:
+            self._counters.count("refused", reason)
+            await framed.close()
+        return False
 
     async def _answer(
-        self, framed: FramedStream, stream: Any, handler: Handler, deadline_s: float
+        self, framed: FramedStream, stream: Any, request: bytes, handler: Handler, deadline_s: float
     ) -> None:
-        request: bytes | None = None
         try:
             with trio.move_on_after(deadline_s) as scope:
-                request = await framed.receive()
                 reply = await handler(framed.peer_id, request)
                 out = FramedStream(stream, max_frame_bytes=MAX_REPLY_BYTES)
                 await out.send(reply, deadline_s=deadline_s)
                 await framed.close()
             if scope.cancelled_caught:
                 self._counters.count("reset", "timed_out")
-                if request is None:
-                    self._gate.scores.charge(framed.peer_id, "slow_frame")
         except NetworkError as error:
             self._counters.count("reset", reason_of(error))
             charge_for(self._gate, framed.peer_id, error)
@@ -144,6 +178,7 @@ class Requests:
         Raises:
             PeerUnreachableError: no stream could be opened; also when a refusal came so early
                 that it overtook the negotiation.
+            PeerBusyError: the peer has no room now.
             StreamClosedError: the peer reset the stream: it refused, or its handler failed.
             FrameTooLargeError: the reply is too large.
             DeadlineExceededError: the exchange took too long.
@@ -154,7 +189,10 @@ class Requests:
             )
             try:
                 await framed.send(data, deadline_s=deadline_s)
-                reply = await framed.receive(deadline_s=deadline_s)
+                try:
+                    reply = await framed.receive(deadline_s=deadline_s)
+                except StreamEndedError as error:
+                    raise PeerBusyError(f"{peer_id} has no room for {protocol} now") from error
                 if len(reply) > max_reply_bytes:
                     raise FrameTooLargeError(
                         f"{peer_id} replied {len(reply)} bytes: at most {max_reply_bytes}"

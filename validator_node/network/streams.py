@@ -15,6 +15,7 @@ from typing import Any, Final
 import trio
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.id import ID
 
 from validator_node.network.deadline import shielded
@@ -24,6 +25,7 @@ from validator_node.network.errors import (
     PeerUnreachableError,
     SlowFrameError,
     StreamClosedError,
+    StreamEndedError,
 )
 from validator_node.network.limits import Gate, frames_of
 from validator_node.network.scores import Scores
@@ -88,7 +90,8 @@ class FramedStream:
             FrameTooLargeError: the peer announced more than the limit; reset the stream.
             SlowFrameError: it began a frame and did not finish it; reset the stream.
             DeadlineExceededError: no whole frame came in time.
-            StreamClosedError: the stream ended, before or inside a frame.
+            StreamClosedError: the stream ended, before or inside a frame; `StreamEndedError` if
+                the peer closed it in good order before one.
         """
         with trio.move_on_after(trio_seconds(deadline_s)) as scope:
             await self._fill(1)
@@ -119,11 +122,18 @@ class FramedStream:
         while len(self._buffer) < size:
             try:
                 data = await self._stream.read(_READ_BYTES)
+            except StreamEOF as error:
+                raise self._ending() from error
             except _CLOSED as error:
                 raise StreamClosedError(f"stream of {self.peer_id} ended: {error!r}") from error
             if not data:
-                raise StreamClosedError(f"stream of {self.peer_id} ended")
+                raise self._ending()
             self._buffer += data
+
+    def _ending(self) -> StreamClosedError:
+        if self._buffer:
+            return StreamClosedError(f"stream of {self.peer_id} ended inside a frame")
+        return StreamEndedError(f"{self.peer_id} closed the stream where a frame was expected")
 
     async def close(self) -> None:
         """Close our direction in good order; what was sent is delivered."""

@@ -186,7 +186,7 @@ async def test_a_peer_gets_sixteen_handlers_at_once() -> None:
                 await until(lambda: len(outcomes) == 4)
                 release.set()
         assert outcomes.count("replied") == 16
-        assert server.counters["refused", "too_many_requests"] == 4
+        assert server.counters["refused", "requests_per_peer"] == 4
 
 
 async def ask(client: Network, server: Network, protocol: str, deadline_s: float = 5) -> bytes:

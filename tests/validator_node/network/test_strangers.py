@@ -1,15 +1,18 @@
 """Links and requests against peers that do not keep to the rules."""
 
 import struct
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
 
-from tests.validator_node.network.support import nodes, until, victim_and_attacker, yes
-from validator_node.network import Network, PeerUnreachableError
+from tests.validator_node.network.support import config, nodes, until, victim_and_attacker, yes
+from validator_node.network import Network, PeerUnreachableError, open_network, requests
+from validator_node.network.errors import PeerBusyError
 from validator_node.network.links import MAX_HELLO_BYTES, UNADMITTED_PER_PEER
-from validator_node.network.requests import PER_PEER, TOTAL
 from validator_node.network.scores import COSTS
+from validator_node.network.shares import READING_PER_PEER, TOTAL
+from validator_node.network.standing import Standing
 from validator_node.network.streams import FramedStream
 
 LINKS = "/test/strangers/links/1"
@@ -93,34 +96,48 @@ async def test_an_idle_link_is_no_slow_frame() -> None:
         assert not victim.counters["charged", "slow_frame"]
 
 
-async def test_a_busy_peer_does_not_shut_out_the_others() -> None:
-    async with nodes(2) as (server, client):
-        running = trio.Event()
-        release = trio.Event()
-
-        async def slow(peer_id: str, data: bytes) -> bytes:
-            running.set()
-            await release.wait()
-            return data
-
-        server.serve(ASK, slow, max_request_bytes=100, deadline_s=20)
+async def test_silent_streams_of_many_peers_shut_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nine peers of one address with sixteen silent requests each once took every slot."""
+    monkeypatch.setattr(requests, "ARRIVAL_S", 60.0)  # on a slow machine too they are all there
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(open_network(config(1)))
+        server.serve(ASK, echo, max_request_bytes=100, deadline_s=60)
         assert server._requests is not None
-        for number in range(TOTAL // PER_PEER):
-            server._requests._running[f"stranger {number}"] = PER_PEER
-        with trio.fail_after(10):
-            async with trio.open_nursery() as nursery:
+        shares = server._requests._shares
+        for number in range(2, 11):
+            idle = await stack.enter_async_context(open_network(config(number, *server.addresses)))
+            with trio.fail_after(20):
+                await idle.wait_connected(1)
+            for _ in range(READING_PER_PEER):
+                await raw(idle, server, ASK)
+        with trio.fail_after(20):
+            await until(lambda: shares.reading == 9 * READING_PER_PEER)
+        honest = await stack.enter_async_context(open_network(config(11, *server.addresses)))
+        with trio.fail_after(20):
+            await honest.wait_connected(1)
+            for _ in range(20):
+                reply = await honest.request(
+                    server.peer_id, ASK, b"mine", deadline_s=10, max_reply_bytes=10
+                )
+                assert reply == b"mine"
+        assert server.score(honest.peer_id) == 0
 
-                async def ask() -> None:
-                    reply = await client.request(
-                        server.peer_id, ASK, b"mine", deadline_s=10, max_reply_bytes=10
-                    )
-                    assert reply == b"mine"
 
-                nursery.start_soon(ask)
-                await running.wait()
-                assert not server._requests._has_room(client.peer_id)  # it has its one
-                assert not server._requests._has_room("stranger 0")
-                release.set()
+async def test_our_own_fullness_is_told_and_not_charged() -> None:
+    async with nodes(2) as (server, client):
+        server.serve(ASK, echo, max_request_bytes=100, deadline_s=20)
+        assert server._requests is not None
+        for number in range(2 * TOTAL):
+            server._requests._shares.begin_work(f"stranger {number}", f"192.0.2.{number}")
+        with pytest.raises(PeerBusyError, match="no room"):
+            await client.request(server.peer_id, ASK, b"a", deadline_s=5, max_reply_bytes=1)
+        assert server.counters["refused", "requests_total"] == 1
+        assert server.score(client.peer_id) == 0
+        server.standings.assign(Standing.MEMBER, [client.peer_id])
+        reply = await client.request(server.peer_id, ASK, b"a", deadline_s=5, max_reply_bytes=1)
+        assert reply == b"a"
 
 
 async def test_a_banned_peer_is_not_asked() -> None:
