@@ -88,6 +88,11 @@ def test_the_minimum_stake_is_the_genesis() -> None:
     assert elected(ruled(min_stake=20), metagraph()) == [(0, 40), (1, 30), (2, 20)]
 
 
+def test_without_a_minimum_one_rao_is_enough_and_none_is_not() -> None:
+    graph = metagraph(u2={"stake": 0}, u3={"stake": 1})
+    assert elected(ruled(min_stake=0), graph) == [(0, 40), (1, 30), (3, 1)]
+
+
 def test_the_highest_stakes_are_taken_and_of_equal_ones_the_lower_uid() -> None:
     graph = metagraph(u0={"stake": 10}, u1={"stake": 10}, u2={"stake": 11})
     assert elected(ruled(max_members=2), graph) == [(0, 10), (2, 11)]

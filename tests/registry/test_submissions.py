@@ -11,7 +11,6 @@ from consensus.validators import Voters
 from protocol.codec import sha256
 from protocol.envelope import seed_of
 from protocol.records.result import Copy, Disputed, Replicated, Result, result_key
-from protocol.records.submission import MAX_EXPIRY_EPOCHS
 from registry import keys
 from registry.access import read, write
 from registry.pending import unsettled
@@ -56,7 +55,7 @@ def test_admission_fixes_version_and_context() -> None:
         ({"challenge_version": 2}, "other_version"),
         ({"body_size": 1001}, "too_large"),
         ({"expiry_epoch": 1}, "expired"),
-        ({"expiry_epoch": 2 + MAX_EXPIRY_EPOCHS + 1}, "expires_too_late"),
+        ({"expiry_epoch": 2 + 513}, "expires_too_late"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -72,7 +71,14 @@ def test_what_the_state_does_not_admit(changes: dict[str, Any], reason: str) -> 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"challenge_version": 1}, {"body_size": 1000}, {"expiry_epoch": 2}, {"miner": 1}]
+    "changes",
+    [
+        {"challenge_version": 1},
+        {"body_size": 1000},
+        {"expiry_epoch": 2},
+        {"expiry_epoch": 2 + 512},
+        {"miner": 1},
+    ],
 )
 def test_what_is_just_within_bounds_is_admitted(changes: dict[str, Any]) -> None:
     view = WORLD.state()
@@ -302,6 +308,23 @@ def test_the_verdict_of_who_has_left_does_not_count() -> None:
     assert state_verdict(view, smaller, slot(3), 1, verdict) is None
     result = result_of(state_verdict(view, smaller, slot(3), 2, verdict))
     assert isinstance(result.basis, Replicated)
+
+
+@pytest.mark.parametrize("score", [1, 2])
+@pytest.mark.parametrize("silent", [0, 1, 2])
+def test_the_verdict_of_who_has_left_counts_for_nobody_else(silent: int, score: int) -> None:
+    """Of three equal ones all must speak: one verdict too many settles, one too few splits."""
+    view = WORLD.state()
+    submission_id = admitted(view)
+    left = make_verdict(submission_id, 1)
+    assert state_verdict(view, WORLD.voters, slot(2), 0, left) is None
+    smaller = other_set(1, 2, 3)
+    verdict = make_verdict(submission_id, score)
+    for signer in {0, 1, 2} - {silent}:
+        assert state_verdict(view, smaller, slot(3), signer, verdict) is None
+    result = result_of(state_verdict(view, smaller, slot(3), silent, verdict))
+    assert isinstance(result.basis, Replicated)
+    assert result.basis.score == score
 
 
 def test_who_has_left_does_not_split_a_submission() -> None:

@@ -17,7 +17,6 @@ from protocol.records.challenge_storage import (
 from runtime import wire
 from runtime.errors import Fault, FaultReason
 from runtime.guest_storage import GuestStorage
-from runtime.host_functions import COSTS
 from runtime.job import EvaluationJob
 from runtime.outcome import Outcome, OutcomeClass
 from runtime.pool import open_pool
@@ -149,12 +148,31 @@ def test_bounds(sandbox: Sandbox, name: str, arguments: tuple[int, ...], expecte
     assert run(sandbox, body).outcome_class is classes[expected]
 
 
-def test_copied_bytes_are_charged(sandbox: Sandbox) -> None:
-    def used(capacity: int) -> int:
-        call = f"(drop (call $storage_get {COUNT} (i32.const 4096) (i32.const {capacity})))"
-        return run(sandbox, call, **SNAPSHOT).fuel_used
+@pytest.mark.parametrize("name", ["data_get", "storage_get"])
+def test_key_bytes_are_charged_and_value_bytes_if_they_are_copied(
+    sandbox: Sandbox, name: str
+) -> None:
+    sandbox.load_blob(b"1234567")
+    data = with_data(DataBlob(key=b"count", digest=sha256(b"1234567")))
 
-    assert used(7) - used(6) == 7 * COSTS["storage_get"][1]
+    def used(key_bytes: int, capacity: int) -> int:
+        key = f"(i32.const 1024) (i32.const {key_bytes})"
+        call = f"(drop (call ${name} {key} (i32.const 4096) (i32.const {capacity})))"
+        return run(sandbox, call, policy=data, **SNAPSHOT).fuel_used
+
+    assert used(5, 7) - used(5, 6) == 7, "all of the value or nothing"
+    assert used(5, 8) == used(5, 7), "what there is, not what there is room for"
+    assert used(4, 7) - used(3, 7) == 1, "a key that is not there, too"
+    assert used(5, 6) - used(4, 6) == 1
+
+
+def test_written_bytes_are_charged(sandbox: Sandbox) -> None:
+    def used(key_bytes: int, value_bytes: int) -> int:
+        key, value = f"(i32.const {key_bytes})", f"(i32.const {value_bytes})"
+        call = f"(call $storage_put (i32.const 1024) {key} (i32.const {VALUE}) {value})"
+        return run(sandbox, call).fuel_used
+
+    assert used(5, 3) - used(4, 3) == used(5, 3) - used(5, 2) == 10
 
 
 def test_the_sums_are_bounded() -> None:

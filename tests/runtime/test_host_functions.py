@@ -118,6 +118,14 @@ def test_costs_are_charged_and_running_out_is_out_of_fuel(
         assert outcome.outcome_class is expected
 
 
+def test_the_costs_are_part_of_the_abi() -> None:
+    """Other figures are other verdicts: they change with a new ABI alone."""
+    assert COSTS == {
+        "log": (5_000, 1), "time_ms": (3_000, 0), "random": (5_000, 20), "sha256": (5_000, 4),
+        "data_get": (5_000, 1), "storage_get": (5_000, 1), "storage_put": (10_000, 10),
+    }  # fmt: skip
+
+
 def test_the_policy_counts_log_lines_and_the_host_bounds_their_bytes(sandbox: Sandbox) -> None:
     line = "(call $log (i32.const 65536) (i32.const 2048))"
     code = module(f"{line * 3} {returning(output())}", imports=LOG)
