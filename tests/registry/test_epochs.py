@@ -187,6 +187,14 @@ def test_the_edge_is_known_in_its_own_slot_and_not_after_it() -> None:
     assert edge_at(view, 9) is edge_at(view, 11) is edge_at(WORLD.state(), 0) is None
 
 
+def test_an_epoch_that_begins_above_slot_1_has_its_edge_and_that_of_the_genesis_none() -> None:
+    view = WORLD.state()
+    second = WORLD.genesis.validators.for_epoch(1)
+    for since, edge in ((0, None), (1, Edge(1, second))):
+        write(view, keys.VOTERS, keys.Electorate(voters=second, since=since, reason=""))
+        assert edge_at(view, since) == edge
+
+
 def test_the_neurons_are_those_of_the_metagraph() -> None:
     first, *others = METAGRAPH.neurons
     moved = replaced(others[-1], uid=99)

@@ -18,6 +18,7 @@ from validator_node.batch_check import Checker
 from validator_node.intake import MAX_MESSAGE_BYTES, Intake
 from validator_node.network.gossip import CheckAnswer
 from validator_node.refusal_memory import REMEMBERED as REMEMBERED_REFUSALS
+from validator_node.refusals import answer_of
 from validator_node.speaker import SAY_AFTER_S, Speaker
 from validator_node.store import Store
 
@@ -132,6 +133,7 @@ def test_each_refusal_has_its_reason_and_refuses_the_whole_message(
     for message in ((bad,), (fine, bad), (bad, fine)):
         assert not site.check(*message)
     assert site.intake.refused == {reason: 3}
+    assert site.answers == [answer_of(reason)] * 3, "its forwarder pays for it"
     assert why(site, id_of(bad)) == reason
     assert (len(site.intake), site.intake.accepted) == (0, 0)
     assert why(site, id_of(fine)) is None
