@@ -1,4 +1,4 @@
-"""`python -m tests.mutation [MODULE ...]`: break each bound of a module and see whether a test dies.
+"""`python -m tests.mutation [MODULE ...]`: break each bound of a module, see whether a test dies.
 
 A module is a file, such as registry/election.py; without one, those of `MODULES`. Prints what
 survives and is not explained, and how many there were. Exit code 0 if every mutant was killed or is
@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> int:
     explained = json.loads(options.explained.read_text())
     jobs = []
     for path in options.modules or MODULES:
-        mutants = [one for one in mutants_of(path, Path(path).read_text()) if options.only in str(one)]
+        mutants = [
+            one for one in mutants_of(path, Path(path).read_text()) if options.only in str(one)
+        ]
         jobs.append(Job(path, options.tests or tests_of(path), mutants[: options.limit]))
     if options.list:
         for mutant in (mutant for job in jobs for mutant in job.mutants):

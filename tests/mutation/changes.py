@@ -56,7 +56,7 @@ class Mutant:
             node.ops[self.part] = NEIGHBOURS[type(node.ops[self.part])]()
         elif isinstance(node, ast.BoolOp):
             node.op = ast.And() if isinstance(node.op, ast.Or) else ast.Or()
-        elif isinstance(node, ast.BinOp):
+        elif isinstance(node, ast.BinOp | ast.AugAssign):
             node.op = ast.Add() if isinstance(node.op, ast.Sub) else ast.Sub()
         elif isinstance(node, ast.Constant):
             node.value += self.part
@@ -81,9 +81,7 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
     return sorted(found, key=lambda mutant: (mutant.line, mutant.node))
 
 
-def _changes(
-    node: ast.AST, parents: dict[ast.AST, ast.AST]
-) -> Iterator[tuple[ast.AST, int, str]]:
+def _changes(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Iterator[tuple[ast.AST, int, str]]:
     """Yield (expression to show, part, what changes) for each change of this node."""
     if isinstance(node, ast.Compare):
         for part, operator in enumerate(node.ops):
@@ -97,12 +95,19 @@ def _changes(
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
         sides = (node.left, node.right)
         if isinstance(parents[node], ast.Compare) or any(_is_number(side) for side in sides):
-            yield node, 0, "+ -> -" if isinstance(node.op, ast.Add) else "- -> +"
+            yield node, 0, _swapped(node.op)
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub):
+        if _is_number(node.value):
+            yield node, 0, _swapped(node.op)
     elif _is_number(node):
         parent = parents[node]
         if _bounds(parent):
             for step in (-1, 1):
                 yield parent, step, f"{node.value} -> {node.value + step}"
+
+
+def _swapped(operator: ast.operator) -> str:
+    return "+ -> -" if isinstance(operator, ast.Add) else "- -> +"
 
 
 def _is_number(node: ast.AST) -> bool:
@@ -114,8 +119,10 @@ def _bounds(parent: ast.AST) -> bool:
     if isinstance(parent, ast.Call):
         return isinstance(parent.func, ast.Name) and parent.func.id in BOUNDING
     return isinstance(
-        parent, ast.Compare | ast.BinOp | ast.Assign | ast.AnnAssign | ast.Return | ast.IfExp
-    )
+        parent,
+        ast.Compare | ast.BinOp | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return
+        | ast.IfExp,
+    )  # fmt: skip
 
 
 def _scopes(tree: ast.Module) -> dict[ast.AST, str]:

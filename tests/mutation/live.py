@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 from tests.mutation.changes import MODULE_LEVEL, Mutant
@@ -17,9 +18,7 @@ def apply(mutant: Mutant) -> None:
     """Let everything that is imported run the mutant; `LookupError` if its place is not found."""
     module = importlib.import_module(mutant.path.removesuffix(".py").replace("/", "."))
     assert module.__file__ is not None
-    with open(module.__file__, encoding="utf-8") as file:
-        source = file.read()
-    tree = mutant.tree(source)
+    tree = mutant.tree(Path(module.__file__).read_text())
     if mutant.scope == MODULE_LEVEL:
         _give_value(module, mutant, tree)
         return

@@ -2,9 +2,9 @@
 
 pytest collects once. Before any mutant the tests run unchanged, which must succeed and tells how
 long each takes: the quickest come first, and the one that killed the last mutant before them.
-A mutant may use five times the processor time of that run and ten seconds more; one that goes on is
-*timed out*, which counts as killed: a test would never have ended. Time on the wall is limited too,
-but far off, because a busy machine proves nothing.
+A test may use five times the processor time that it took there and two seconds more; a mutant that
+goes on is *timed out*, which counts as killed: the test would never have ended. Time on the wall is
+limited too, but far off, because a busy machine proves nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from tests.mutation.live import apply
 
 MEMORY_BYTES = 6 << 30
 SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
+SPARE_CPU_S = 2
+UNKNOWN_CPU_S = 300
+"""What a test may use while nobody knows how much it takes."""
+WALL_S = 1200
 _BROKEN = 3
 """Exit code of a fork that could not apply its mutant."""
 
@@ -83,57 +87,50 @@ class _Forks:
         return True
 
     def _run(self, job: Job, items: list[pytest.Item]) -> None:
-        took: list[tuple[float, pytest.Item]] = []
-        status, failed, cpu_s = _forked(None, items, 600, 1200, took)
+        status, failed, took = _forked(None, [(item, UNKNOWN_CPU_S) for item in items])
         if status != 0:
             job.failure = f"{failed or 'a test'} fails without a mutant"
             return
-        items = [item for _, item in sorted(took, key=lambda one: one[0])]
-        limit_s = 10 + int(5 * cpu_s)
-        by_id = {item.nodeid: item for item in items}
+        tests = [(item, SPARE_CPU_S + 5 * took[item.nodeid]) for item in items]
+        tests.sort(key=lambda test: test[1])
         for mutant in job.mutants:
-            status, failed, _ = _forked(mutant, items, limit_s, 60 + 10 * limit_s)
+            status, failed, _ = _forked(mutant, tests)
             if status == _BROKEN:
                 raise RuntimeError(f"could not apply {mutant}")
             job.ends[mutant] = (
                 SURVIVED if status == 0 else KILLED if failed or status == 1 else TIMED_OUT
             )
-            if failed in by_id:  # it may well kill the next one
-                items = [by_id[failed], *(item for item in items if item.nodeid != failed)]
+            tests.sort(key=lambda test: test[0].nodeid != failed)  # it may well kill the next one
             self.told(mutant, job.ends[mutant])
 
 
-def _forked(
-    mutant: Mutant | None,
-    items: list[pytest.Item],
-    cpu_s: int,
-    wall_s: int,
-    took: list[tuple[float, pytest.Item]] | None = None,
-) -> tuple[int, str, float]:
-    """Run `items` in a fork; return (status, the test that failed, processor seconds).
+Test = tuple[pytest.Item, float]
+"""A test, and how many seconds of a processor it may use."""
 
-    The status is 0 if all succeed, and not 0 or 1 if the fork did not end by itself.
+
+def _forked(mutant: Mutant | None, tests: list[Test]) -> tuple[int, str, dict[str, float]]:
+    """Run tests in a fork; return (status, the test that failed, what the others took).
+
+    The status is 0 if all succeed, and neither 0 nor 1 if the fork did not end by itself.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _in_fork(mutant, items, cpu_s, writing)
+        _in_fork(mutant, tests, writing)
     os.close(writing)
-    heard = _read(reading, time.monotonic() + wall_s)
+    heard = _read(reading, time.monotonic() + WALL_S)
     if heard is None:
         os.kill(child, signal.SIGKILL)
-    _, status, usage = os.wait4(child, 0)
-    failed = ""
+    _, status = os.waitpid(child, 0)
+    failed, took = "", {}
     for line in (heard or "").splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind == "failed":
-            failed = rest
-        elif took is not None:
-            index, _, seconds = rest.partition(" ")
-            took.append((float(seconds), items[int(index)]))
-    code = os.waitstatus_to_exitcode(status)
-    return code, failed, usage.ru_utime + usage.ru_stime
+        outcome, _, nodeid = line.partition(" ")
+        if outcome == "failed":
+            failed = nodeid
+        else:
+            took[nodeid] = float(outcome)
+    return os.waitstatus_to_exitcode(status), failed, took
 
 
 def _read(source: int, deadline: float) -> str | None:
@@ -150,31 +147,31 @@ def _read(source: int, deadline: float) -> str | None:
             data += part
 
 
-def _in_fork(mutant: Mutant | None, items: list[pytest.Item], cpu_s: int, tell: int) -> None:
+def _in_fork(mutant: Mutant | None, tests: list[Test], tell: int) -> None:
     """Never return: exit with 0 if no test fails, else with 1."""
     code = _BROKEN
     with contextlib.suppress(BaseException):
         silence = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(silence, standard)
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if mutant is not None:
             apply(mutant)
         code = 1
-        code = _run_items(items, tell)
+        code = _run_tests(tests, tell)
     sys.stdout.flush()
     os._exit(code)
 
 
-def _run_items(items: list[pytest.Item], tell: int) -> int:
-    for index, item in enumerate(items):
+def _run_tests(tests: list[Test], tell: int) -> int:
+    following_of = [item for item, _ in tests[1:]] + [None]
+    for (item, cpu_s), following in zip(tests, following_of, strict=True):
         began = time.process_time()
-        following = items[index + 1] if index + 1 < len(items) else None
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # ends the process when it rings
         reports = runtestprotocol(item, log=False, nextitem=following)
         if any(report.failed for report in reports):
             os.write(tell, f"failed {item.nodeid}\n".encode())
             return 1
-        os.write(tell, f"took {index} {time.process_time() - began}\n".encode())
+        os.write(tell, f"{time.process_time() - began} {item.nodeid}\n".encode())
     return 0

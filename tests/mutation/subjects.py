@@ -10,8 +10,6 @@ MODULES = (
     "registry/submissions.py",
     "consensus/validators.py",
     "consensus/certificate.py",
-    "consensus/checkpoints.py",
-    "consensus/succession.py",
 )
 """What execution and agreement rest on."""
 
@@ -26,7 +24,7 @@ _MORE = {
 
 
 def tests_of(path: str) -> list[str]:
-    """Return the test files of a module: `tests/x/test_y.py` for `x/y.py`, and what `_MORE` adds."""
+    """Return a module's test files: `tests/x/test_y.py` for `x/y.py`, and what `_MORE` adds."""
     module = Path(path)
     mirrored = Path("tests") / module.parent / f"test_{module.name}"
     return [mirrored.as_posix(), *_MORE.get(path, [])]
