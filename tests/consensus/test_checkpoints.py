@@ -7,9 +7,10 @@ import pytest
 from consensus.checkpoints import MAX_VOTES_PER_SIGNER
 from consensus.core import VOTE_RANGE
 from consensus.effects import Broadcast, Diverged, PersistVow, Stable
+from consensus.inputs import Edge
 from protocol.codec import sha256
 from protocol.records.checkpoint import Checkpoint, CheckpointVote
-from tests.consensus.builders import Node, make_header, of_type, replaced
+from tests.consensus.builders import Node, make_header, make_set, of_type, replaced
 
 
 def four_slots(**parameters: int) -> Node:
@@ -48,6 +49,22 @@ def test_rule_7_a_checkpoint_is_signed_once():
     assert len([e for e in of_type(node.durable, PersistVow) if e.phase == "checkpoint"]) == 1
 
 
+def test_rule_11_a_checkpoint_before_the_edge_names_no_next_set():
+    node = Node()
+    node.decide(*"abc")
+    node.execute(3, edge=Edge(9, make_set({"v0": 1}, epoch=1)))
+    assert of_type(node.decide("d"), PersistVow)[-1].message == vote(node, 1)
+    assert node.core.delivered == {}
+
+
+@pytest.mark.parametrize(("base", "signs"), [(3, 1), (4, 0), (5, 0)])
+def test_rule_12_a_slot_of_an_epoch_gone_by_is_not_signed_again(base: int, signs: int):
+    node = Node()
+    node.core.epoch_base = (base, sha256(b"edge"))
+    node.core.delivered[4] = sha256(b"chain")
+    assert len(of_type(node.execute(4), PersistVow)) == signs
+
+
 def test_rule_11_execution_may_lag_behind_the_decisions():
     """The driver executes after the step; by then the height may be further on."""
     node = Node(window=4)
@@ -73,6 +90,8 @@ def test_rule_11_a_quorum_of_equal_votes_makes_it_stable():
     assert node.core.stable_seq == 4
     assert node.core.checkpoint_votes == {}
     assert node.core.own_checkpoints == {}
+    (sent,) = [e.message for e in of_type(node.decide(*"efgh"), PersistVow)[-1:]]
+    assert (sent.checkpoint.seq, node.core.me) == (8, 1)  # another slot's state is no divergence
 
 
 def test_rule_11_unequal_votes_do_not_add_up():
@@ -119,6 +138,7 @@ def test_what_a_checkpoint_vote_may_not_be():
     assert node.refused(vote(node, 0, epoch=1), peer=2) == "wrong_epoch"  # no foreign vote
     assert node.refused(vote(node, 0, seq=0)) == "stale"
     assert node.refused(vote(node, 0, seq=5 + VOTE_RANGE)) == "out_of_window"
+    assert node.receive(vote(node, 3, seq=4 + VOTE_RANGE)) == []
     assert node.refused(replaced(good, signature=bytes(64))) == "bad_signature"
     node.receive(good)
     assert node.refused(good) == "duplicate"
@@ -126,6 +146,7 @@ def test_what_a_checkpoint_vote_may_not_be():
 
 
 def test_votes_of_one_signer_are_bounded():
+    assert MAX_VOTES_PER_SIGNER == 8
     node = four_slots()
     for seq in range(8, 8 + 4 * MAX_VOTES_PER_SIGNER, 4):
         node.receive(vote(node, 0, seq=seq))

@@ -10,6 +10,8 @@ MODULES = (
     "registry/submissions.py",
     "consensus/validators.py",
     "consensus/certificate.py",
+    "consensus/checkpoints.py",
+    "consensus/succession.py",
 )
 """What execution and agreement rest on."""
 
@@ -18,7 +20,10 @@ _MORE = {
     "consensus/validators.py": ["tests/consensus/test_epoch_spans.py"],
     "consensus/certificate.py": ["tests/consensus/test_epoch_spans.py"],
     "consensus/checkpoints.py": ["tests/consensus/test_epochs.py"],
-    "consensus/succession.py": ["tests/consensus/test_epochs.py"],
+    "consensus/succession.py": [
+        "tests/consensus/test_epochs.py",
+        "tests/consensus/test_succession_bounds.py",
+    ],
 }
 """Test files beside the one that mirrors the module."""
 
