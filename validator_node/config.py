@@ -28,10 +28,10 @@ from protocol.codec import decode
 from protocol.errors import DecodeError
 from protocol.records.genesis import Genesis
 from storage.retention import RetentionPolicy
-from validator_node.discovery.addresses import check_external
 from validator_node.environment import from_environment, variable_of
 from validator_node.errors import ConfigError
 from validator_node.files import read_file, read_text
+from validator_node.network.addresses import check_external
 
 MIN_RETAIN_SLOTS = 4096
 GENESIS_LIMIT_BYTES = 4 * 1024 * 1024

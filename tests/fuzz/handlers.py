@@ -169,8 +169,8 @@ def address_book(_: Site) -> Target:
     from protocol.codec import encode
     from protocol.errors import ProtocolError
     from tests.support import World
-    from validator_node.discovery.addresses import dialable
     from validator_node.discovery.book import AddressBook
+    from validator_node.network.addresses import dialable
 
     world = World()
     known = {key.public_key for key in world.hotkeys}

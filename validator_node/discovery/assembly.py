@@ -17,10 +17,10 @@ from registry import keys as state_keys
 from registry.access import neuron
 from storage.database import Column, Database, WriteBatch
 from validator_node.config import NodeConfig
-from validator_node.discovery.addresses import announced
 from validator_node.discovery.book import AddressBook
 from validator_node.discovery.service import Discovery, DiscoveryConfig, SignRecord
 from validator_node.keys import Keys
+from validator_node.network.addresses import announced
 from validator_node.network.mdns import LocalPeers
 from validator_node.network.network import Network
 from validator_node.store import Store

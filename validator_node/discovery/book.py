@@ -26,7 +26,7 @@ from msgspec import Meta
 from protocol.codec import U64, Record, decode, encode
 from protocol.errors import ProtocolError
 from protocol.records.validators import MAX_VALIDATORS, SignedNodeRecord
-from validator_node.discovery.addresses import is_peer_id
+from validator_node.network.addresses import is_peer_id
 from validator_node.rate import Budget
 
 MAX_RECORDS: Final = 512

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from protocol.codec import sha256
-from validator_node.discovery.addresses import dialable
 from validator_node.discovery.book import AddressBook, Entry
+from validator_node.network.addresses import dialable
 
 EXTRA: Final = 8
 MAX_DIALLED: Final = 16

@@ -29,9 +29,9 @@ from protocol.records.validators import (
     PeerExchangeRequest,
     SignedNodeRecord,
 )
-from validator_node.discovery.addresses import announced, dialable, is_loopback_host
 from validator_node.discovery.book import MAX_RECORD_BYTES, AddressBook, RecordRefusedError
 from validator_node.discovery.neighbours import Neighbours
+from validator_node.network.addresses import announced, dialable, is_loopback_host
 from validator_node.network.errors import InvalidAddressError, NetworkError
 from validator_node.network.gossip import CheckAnswer
 from validator_node.network.mdns import LocalPeers

@@ -2,8 +2,8 @@
 
 Rules: a lost bootstrap peer is dialled at once, then with a back-off from 0.2 s doubling to 10 s;
 each configured address is tried by itself, because the library dials only one address a transport
-and a peer's own record would displace ours. A banned peer is disconnected and not dialled. Waiting
-is by event, never by polling.
+and a peer's own record would displace ours. Names are looked up and judged here (`names`). A banned
+peer is disconnected and not dialled. Waiting is by event, never by polling.
 """
 
 import logging
@@ -20,6 +20,7 @@ from validator_node.network.deadline import shielded
 from validator_node.network.errors import InvalidAddressError
 from validator_node.network.host import CLOSE_S, close_connections, parse_address
 from validator_node.network.limits import Gate
+from validator_node.network.names import Names
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,11 @@ DIAL_S: Final = 10.0
 class Connections(INotifee):
     """The live connections of one host, and its bootstrap peers."""
 
-    def __init__(self, host: Any, gate: Gate) -> None:
+    def __init__(self, host: Any, gate: Gate, names: Names) -> None:
         self._host = host
+        self._names = names
+        self._configured: set[tuple[str, str]] = set()
+        """(peer id, address) that the operator named: their names may lead anywhere."""
         self._swarm = host.get_network()
         self._own_id = str(host.get_id())
         self._gate = gate
@@ -84,12 +88,16 @@ class Connections(INotifee):
         await self.wait(lambda: peer_id not in self._connected)
 
     def add_bootstrap(self, text: str) -> None:
-        """Keep a peer connected from now on; a second address of a peer is an alternative.
+        """Keep a peer connected that the operator named; a second address is an alternative.
 
         Raises:
             InvalidAddressError: the multiaddr is malformed or has no /p2p/ part.
         """
         peer_id, address = parse_address(text)
+        self._configured.add((peer_id, str(address)))
+        self._add(peer_id, address)
+
+    def _add(self, peer_id: str, address: multiaddr.Multiaddr) -> None:
         if peer_id == self._own_id:
             return
         known = self._bootstrap.setdefault(peer_id, [])
@@ -114,8 +122,8 @@ class Connections(INotifee):
                 raise InvalidAddressError(f"{text!r} is an address of another peer than {peer_id}")
         known = self._bootstrap.get(peer_id)
         if known is None:
-            for text in texts:
-                self.add_bootstrap(text)
+            for _, address in parsed:
+                self._add(peer_id, address)
         else:
             known[:] = dict.fromkeys(address for _, address in parsed)
 
@@ -158,7 +166,7 @@ class Connections(INotifee):
         if self._gate.scores.is_banned(peer_id):
             return False
         identity = ID.from_string(peer_id)
-        for address in list(self._bootstrap.get(peer_id, ())):
+        for address in await self._addresses(peer_id):
             self._swarm.peerstore.clear_addrs(identity)
             self._swarm.unblock_peer(identity)
             try:
@@ -171,6 +179,14 @@ class Connections(INotifee):
                 await self.wait(lambda: peer_id in self._connected)
                 return True
         return False
+
+    async def _addresses(self, peer_id: str) -> list[multiaddr.Multiaddr]:
+        found: dict[multiaddr.Multiaddr, None] = {}
+        for address in list(self._bootstrap.get(peer_id, ())):
+            configured = (peer_id, str(address)) in self._configured
+            numbers = await self._names.addresses(address, configured=configured)
+            found.update(dict.fromkeys(numbers))
+        return list(found)
 
     def _open(self, identity: ID) -> bool:
         return any(not c.is_closed for c in self._swarm.get_connections(identity))

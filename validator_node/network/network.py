@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from validator_node.network.addresses import is_loopback_host
 from validator_node.network.connections import Connections
 from validator_node.network.counters import Counters
 from validator_node.network.dht import Dht
@@ -22,6 +23,7 @@ from validator_node.network.groups import sole_error
 from validator_node.network.host import cut_after_grace, make_host, parse_address, run_host
 from validator_node.network.limits import Gate, Limits
 from validator_node.network.links import Hello, LinkConfig, Links, OnFrame, OnHello, OnLink
+from validator_node.network.names import Names
 from validator_node.network.requests import Handler, Requests
 from validator_node.network.scores import Scores
 from validator_node.network.streams import StreamOpener
@@ -95,11 +97,7 @@ class Network:
         await self._connections.wait_lost(peer_id)
 
     def add_bootstrap(self, multiaddr: str) -> None:
-        """Keep a peer connected from now on.
-
-        Raises:
-            InvalidAddressError: the multiaddr is malformed or has no /p2p/ peer id.
-        """
+        """Keep a peer connected from now on; see `Connections.add_bootstrap`."""
         self._connections.add_bootstrap(multiaddr)
 
     def remove_bootstrap(self, peer_id: str) -> None:
@@ -306,7 +304,8 @@ async def open_network(config: NetworkConfig) -> AsyncIterator[Network]:
     gate = Gate(config.limits, Scores(trio.current_time, counters), counters)
     host = make_host(config.seed, config.listen_host, config.listen_port, gate, config.announce)
     gossip = Gossip(host, gate)
-    connections = Connections(host, gate)
+    names = Names(counters, loopback=is_loopback_host(config.listen_host))
+    connections = Connections(host, gate, names)
     network = Network(host, gossip, connections, gate)
     if config.dht is not None:
         network.dht = Dht(host, config.dht, gate)

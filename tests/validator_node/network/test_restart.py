@@ -94,7 +94,7 @@ async def test_a_peer_that_takes_no_data_does_not_hold_up_the_end() -> None:
                 for _ in range(16):
                     links.send(peer_id, bytes(MEGABYTE))
                 # Its window and the socket's buffers are full once a frame has to wait for room.
-                await trio.testing.wait_all_tasks_blocked(0.5)
+                await trio.testing.wait_all_tasks_blocked(0.05)
                 began = trio.current_time()
             assert trio.current_time() - began < ENDS_S
         finally:

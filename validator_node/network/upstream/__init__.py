@@ -18,6 +18,7 @@ test that shows the fault and its absence (`..._x` is upstream/test_upstream_x.p
 | failed dial cached for 60 s, dial takes 250 ms | dial_cache, dial_delay | ..._limits |
 | gossip queues of 32, unbounded in total | pubsub_queues | ..._limits, ..._gossip |
 | sequence numbers repeat after a restart | sequence_numbers | ..._limits |
+| names are resolved inside a dial, judged by nobody | dialled_names, `names` | test_names |
 | auto-connector: 62 s to dial again | auto_connector, `connections` | ..._limits, test_restart |
 | a host that is left alone leaks sockets | `host.run_host`, `network.open_network` | ..._host |
 | SIGINT a traceback, SIGTERM unhandled | a signal task of the node | ..._host |
@@ -49,6 +50,7 @@ from validator_node.network.upstream import (
     dead_sockets,
     dial_cache,
     dial_delay,
+    dialled_names,
     duplicate_validation,
     eager_logging,
     exclusive_port,
@@ -76,6 +78,7 @@ CORRECTIONS = (
     stream_limits,
     dial_cache,
     dial_delay,
+    dialled_names,
     auto_connector,
     exclusive_port,
     dead_sockets,

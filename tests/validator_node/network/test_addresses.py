@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator_node.config import load_config
-from validator_node.discovery import addresses
-from validator_node.discovery.addresses import (
+from validator_node.errors import ConfigError
+from validator_node.network import addresses
+from validator_node.network.addresses import (
     MAX_ADDRESSES,
     announced,
     check_external,
@@ -17,7 +18,6 @@ from validator_node.discovery.addresses import (
     is_peer_id,
     parse_endpoint,
 )
-from validator_node.errors import ConfigError
 from validator_node.network.host import parse_address, peer_id_of
 
 PEER = peer_id_of(bytes(32))

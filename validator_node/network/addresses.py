@@ -6,7 +6,8 @@ Rules:
    newer release may speak more transports.
 2. What no stranger can be reached at is not dialled, for a record would otherwise make us knock at
    our own machine's doors: unspecified, multicast, reserved and link-local addresses never, and
-   loopback only by a node that listens on loopback itself, as in a test network.
+   loopback only by a node that listens on loopback itself, as in a test network. A name is judged
+   by what it leads to, when it is dialled (`names`).
 """
 
 from __future__ import annotations
