@@ -6,7 +6,7 @@ Rules:
    `CHUNK_BYTES`; only the last one is smaller. A chunk is the canonical `ChunkBody`; its hash and
    length stand in the manifest, whose own hash names the snapshot.
 2. A manifest proves nothing. Whoever installs it has a certified root, and believes only what
-   hashes to that.
+   hashes to that. One that breaks rule 1 is refused before anything of it is fetched.
 """
 
 from __future__ import annotations
@@ -105,6 +105,26 @@ def manifest_of(
         size=sum(chunk.size for chunk in held),
         chunks=tuple(held),
     )
+
+
+def check_shape(manifest: SnapshotManifest) -> None:
+    """Raise `SnapshotError` for a manifest that cannot be of any state, whatever its chunks hold.
+
+    It bounds what a forged one can make its reader fetch: `size` is what the chunks are, no chunk
+    comes twice, and all but the last one are as long as the cut makes them.
+    """
+    name = f"manifest of slot {manifest.seq}"
+    sizes = [chunk.size for chunk in manifest.chunks]
+    if sum(sizes) != manifest.size:
+        raise SnapshotError(f"{name}: chunks of {sum(sizes)} bytes, it says {manifest.size}")
+    if len({chunk.digest for chunk in manifest.chunks}) != len(sizes):
+        raise SnapshotError(f"{name}: a chunk is listed twice")
+    if any(size < CHUNK_BYTES for size in sizes[:-1]) or (sizes and not sizes[-1]):
+        raise SnapshotError(f"{name}: a chunk but the last one is below {CHUNK_BYTES} bytes")
+    if any(size > MAX_CHUNK_BYTES for size in sizes):
+        raise SnapshotError(f"{name}: a chunk has more than {MAX_CHUNK_BYTES} bytes")
+    if manifest.pairs < len(sizes):
+        raise SnapshotError(f"{name}: {manifest.pairs} pairs in {len(sizes)} chunks")
 
 
 def read_body(chunk: SnapshotChunk, data: bytes) -> ChunkBody:

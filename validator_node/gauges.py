@@ -176,7 +176,10 @@ def _pool(node: Node) -> dict[str, Figure]:
 def _sync(node: Node) -> dict[str, Figure]:
     progress = node.follower.download
     return {
-        "sync_highest": ("Highest slot that a peer claims", lambda: node.follower.highest),
+        "sync_highest": (
+            "Highest slot that a peer claims, at most 256 beyond what is certified",
+            lambda: node.follower.highest,
+        ),
         "sync_bytes_wanted": (
             "Bytes of the snapshot being loaded, 0 for none",
             lambda: progress.progress.bytes_wanted,

@@ -4,12 +4,15 @@ Rules:
 1. A validator with links that is a little behind is brought up by its peers' answers to its STATUS
    (consensus.md 10). Only when it is `FAR_BEHIND`, or does not move, or for an observer, which has
    no links, is the log read.
-2. Every slot read is checked against its proven set before the engine sees it, so that a lie is
-   charged to the peer that told it.
+2. No single peer's word decides whom is asked, how long, or what is done: heights count as far as
+   they are certified (`claims`), sources change places by what they bring (`sources`), and log and
+   snapshots have their turns one after the other while neither gets this node there.
 3. The newest certified checkpoint is looked up in the DHT as well. If it lies beyond what every
    connected peer claims, they are behind or keep this node behind: that is reported.
 4. A snapshot is loaded while the node goes on; then `ResyncNeeded` ends this run of the node, and
    the next one begins from the prepared database.
+5. With `full_log` a snapshot is not loaded while anybody claims to hold the log; but when nothing
+   of it came for `FULL_LOG_PATIENCE_S`, the claims are taken for empty.
 """
 
 from __future__ import annotations
@@ -17,50 +20,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import groupby
-from random import SystemRandom
+from typing import Literal
 
 import structlog
 import trio
 
 from consensus.certificate import Verify
 from consensus.messages import DecidedSlot
-from protocol.codec import decode, encode
-from protocol.errors import ProofError, ProtocolError
 from protocol.records.checkpoint import CheckpointCertificate
-from storage.errors import SnapshotError, StorageError
-from validator_node.blobs import BlobUnavailableError
 from validator_node.consensus_driver import ConsensusDriver
-from validator_node.errors import ResyncNeeded, SnapshotRefusedError, SyncError
-from validator_node.network.errors import NetworkError
 from validator_node.network.network import Network
 from validator_node.store import Store
+from validator_node.sync.asking import Asker
+from validator_node.sync.claims import Claims
 from validator_node.sync.download import Downloader
-from validator_node.sync.records import (
-    DEADLINE_S,
-    HANDOVER_PROTOCOL,
-    LOG_PROTOCOL,
-    MAX_HANDOVER_BYTES,
-    MAX_LOG_REPLY_BYTES,
-    MAX_OFFER_BYTES,
-    SYNC_PROTOCOL,
-    HandoverReply,
-    HandoverRequest,
-    LogReply,
-    LogRequest,
-    SyncOffer,
-)
-from validator_node.sync.trust import Candidate, SetChain, candidates, check_slot, plan
+from validator_node.sync.loading import SnapshotLoader
+from validator_node.sync.log_reader import Held, LogReader
+from validator_node.sync.sets import SetProver
+from validator_node.sync.sources import Sources
+from validator_node.sync.trust import SetChain, plan
 
 LINKED_EVERY_S = 5.0
 OBSERVER_EVERY_S = 1.0
 FAR_BEHIND = 64
-SNAPSHOT_LIE_COST = 100.0
-"""Half a ban: each lie costs this node a whole download."""
-ASK_S = 5.0
-MAX_ASKED = 8
 EXECUTE_S = 60.0
-PROGRESS_S = 2.0
 LOOKUP_EVERY_S = 120.0
+FULL_LOG_PATIENCE_S = 300.0
+LOG_FAILURES = 3
+"""Rounds in a row that brought nothing of the log before a snapshot has its turn."""
 
 log = structlog.get_logger(__name__)
 
@@ -99,23 +86,32 @@ class Follower:
         self._store = store
         self._driver = driver
         self._network = network
-        self._downloader = downloader
         self._chain = chain
-        self._verify = verify
         self._is_linked = is_linked
         self._moved = trio.Event()
         self._height_before = -1
-        self._refused_manifests: set[bytes] = set()
+        self._turn: Literal["log", "snapshot"] | None = None
+        self._log_failures = 0
+        self._log_until = -1.0
+        asker = Asker(network)
+        self.counts: Counter[str] = asker.counts
+        standing = network.standings.of
+        sources = Sources(trio.current_time, standing)
+        prover = SetProver(asker, chain, sources)
+        self._claims = Claims(asker, sources, prover, verify)
+        self._reader = LogReader(asker, sources, prover, verify, self._execute)
+        self._loader = SnapshotLoader(
+            asker, Sources(trio.current_time, standing), prover, downloader
+        )
         self.highest = 0
-        """The highest slot that a peer claims to have executed."""
-        self.counts: Counter[str] = Counter()
+        """The highest slot that a peer claims to have executed, as far as that counts."""
         driver.events.executed.append(lambda *_: self._moved.set())
         driver.events.epoch_began.append(lambda *_: self._moved.set())
 
     @property
     def download(self) -> Downloader:
         """The snapshot download, for its progress."""
-        return self._downloader
+        return self._loader.downloader
 
     async def run(self) -> None:
         """Look for ever. Raises `ResyncNeeded` when a snapshot waits to be installed."""
@@ -125,17 +121,35 @@ class Follower:
             await trio.sleep(LINKED_EVERY_S if self._is_linked() else OBSERVER_EVERY_S)
 
     async def _look(self) -> None:
-        offers = await self._offers()
+        found: list[CheckpointCertificate] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_up, found)
+            offers = await self._claims.ask()
+            offers = await self._claims.bounded(self._store.height, offers)
+        candidates = await self._loader.candidates(self._store.height, offers)
+        for candidate in candidates:
+            self._claims.certify(candidate.seq)
         self.highest = max([offer.height for offer in offers.values()], default=0)
-        await self._look_up(bool(offers))
-        best = await self._best(offers) if self.highest > self._store.height else None
-        height = self._store.height
+        if offers:
+            self._compare(found)
+        height, now = self._store.height, trio.current_time()
         moved, self._height_before = height > self._height_before, height
-        match plan(height, offers, best, full_log=self._full_log):
-            case "snapshot" if best is not None:
-                await self._load(best)
+        keeps_log = self._full_log and (moved or now < self._log_until)
+        best = candidates[0].seq if candidates else None
+        choice = plan(height, offers, best, turn="log" if keeps_log else self._turn)
+        self._turn = None
+        if choice == "log" and (moved or self._log_until < 0):
+            self._log_until, self._log_failures = now + FULL_LOG_PATIENCE_S, 0
+        match choice:
+            case "snapshot" if not keeps_log or self._log_until < 0:
+                await self._loader.load(candidates)
+                self._turn = "log"
             case "log" if not self._is_linked() or not moved or self.highest > height + FAR_BEHIND:
-                await self._read_log(offers)
+                held = {p: Held(offer.first_held, offer.height) for p, offer in offers.items()}
+                if not await self._reader.read(height, held):
+                    self._log_failures += 1
+                if self._log_failures >= LOG_FAILURES:
+                    self._turn = "snapshot"
             case "stuck":
                 self.counts["stuck"] += 1
                 log.error(
@@ -144,159 +158,35 @@ class Follower:
                     highest=self.highest,
                 )
 
-    async def _look_up(self, anybody: bool) -> None:
-        """Compare what the peers claim with the checkpoint in the DHT (rule 3)."""
-        if not anybody or trio.current_time() < self._lookup_at:
+    async def _look_up(self, found: list[CheckpointCertificate]) -> None:
+        """Look for the newest checkpoint in the DHT, if it is time to (rule 3)."""
+        if not self._network.peers() or trio.current_time() < self._lookup_at:
             return
         self._lookup_at = trio.current_time() + LOOKUP_EVERY_S
         newest = await self._newest()
-        if newest is None or newest.checkpoint.seq <= max(self.highest, self._store.height):
-            return
-        self.counts["peers_behind"] += 1
-        log.warning(
-            "the network has certified more than any connected peer claims",
-            certified=newest.checkpoint.seq,
-            highest=self.highest,
-        )
+        if newest is not None:
+            found.append(newest)
 
-    async def _offers(self) -> dict[str, SyncOffer]:
-        offers: dict[str, SyncOffer] = {}
-
-        async def ask(peer_id: str) -> None:
-            try:
-                data = await self._request(peer_id, SYNC_PROTOCOL, b"", MAX_OFFER_BYTES, ASK_S)
-                offers[peer_id] = decode(SyncOffer, data, limit_bytes=MAX_OFFER_BYTES)
-            except (NetworkError, ProtocolError) as error:
-                log.debug("no sync offer", peer=peer_id, reason=str(error))
-
-        peers = list(self._network.peers())
-        async with trio.open_nursery() as nursery:
-            # Drawn anew each time: peer ids can be chosen, so no order may favour some of them.
-            for peer_id in SystemRandom().sample(peers, min(MAX_ASKED, len(peers))):
-                nursery.start_soon(ask, peer_id)
-        return offers
-
-    async def _request(
-        self, peer_id: str, protocol: str, data: bytes, limit: int, deadline_s: float = DEADLINE_S
-    ) -> bytes:
-        return await self._network.request(
-            peer_id, protocol, data, deadline_s=deadline_s, max_reply_bytes=limit
-        )
-
-    def _charge(self, peer_id: str, error: ProtocolError, cost: float = 1.0) -> None:
-        self.counts["lies"] += 1
-        log.warning("sync: a peer's answer does not prove itself", peer=peer_id, reason=str(error))
-        self._network.charge(peer_id, error.reason, cost)
-
-    # --- sets and snapshots --------------------------------------------------------------------
-
-    async def _best(self, offers: dict[str, SyncOffer]) -> Candidate | None:
-        wanted = [s.certificate.checkpoint.epoch for o in offers.values() for s in o.snapshots]
-        await self._prove_sets(max(wanted, default=0), list(offers))
-        found, liars = candidates(offers, self._chain, frozenset(self._refused_manifests))
-        for peer_id in liars:
-            self._charge(peer_id, ProofError("a snapshot that no quorum certified"))
-        return found[0] if found else None
-
-    async def _prove_sets(self, epoch: int, peers: list[str]) -> None:
-        """Extend the chain of sets up to `epoch` as far as the peers' answers prove it."""
-        for peer_id in peers:
-            while self._chain.voters(epoch) is None:
-                before = self._chain.next_epoch
-                try:
-                    request = encode(HandoverRequest(first_epoch=before))
-                    data = await self._request(
-                        peer_id, HANDOVER_PROTOCOL, request, MAX_HANDOVER_BYTES
-                    )
-                    reply = decode(HandoverReply, data, limit_bytes=MAX_HANDOVER_BYTES)
-                    self._chain.extend(reply.handovers)
-                except ProtocolError as error:
-                    self._charge(peer_id, error)
-                    break
-                except NetworkError as error:
-                    log.debug("no hand-overs", peer=peer_id, reason=str(error))
-                    break
-                if self._chain.next_epoch == before:
-                    break  # it knows no more
-
-    async def _load(self, best: Candidate) -> None:
-        epoch = best.offer.certificate.checkpoint.epoch
-        log.info("loading a snapshot", seq=best.seq, bytes=best.offer.size, peers=best.holders)
-        began = trio.current_time()
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._show_progress)
-                await self._downloader.load(best, self._chain.handovers(epoch))
-                nursery.cancel_scope.cancel()
-        except* (SnapshotRefusedError, SnapshotError) as group:
-            # Its bytes are not what its certificate names: another manifest, or the log.
-            self._refused_manifests.add(best.offer.manifest)
-            self.counts["snapshots_refused"] += 1
-            log.warning("snapshot refused", seq=best.seq, reason=repr(group.exceptions[0]))
-            for peer_id in best.holders:
-                error = ProofError("a snapshot that does not hold together")
-                self._charge(peer_id, error, SNAPSHOT_LIE_COST)
-        except* (SyncError, StorageError, OSError) as group:
-            # Trouble of this node's own, such as a full disk: nobody is to blame, it tries again.
-            self.counts["snapshots_failed"] += 1
-            log.error("snapshot not installed", seq=best.seq, reason=str(group.exceptions[0]))  # noqa: TRY400
-        except* BlobUnavailableError as group:
-            self.counts["snapshots_unavailable"] += 1
-            log.warning("snapshot not loaded", seq=best.seq, reason=str(group.exceptions[0]))
-        else:
-            elapsed_s = round(trio.current_time() - began, 3)
-            log.info("snapshot prepared", seq=best.seq, bytes=best.offer.size, seconds=elapsed_s)
-            raise ResyncNeeded(best.seq)
-
-    async def _show_progress(self) -> None:
-        while True:
-            await trio.sleep(PROGRESS_S)
-            progress = self._downloader.progress
-            log.info(
-                "snapshot",
-                phase=progress.phase,
-                loaded=progress.bytes_loaded,
-                wanted=progress.bytes_wanted,
-            )
+    def _compare(self, found: list[CheckpointCertificate]) -> None:
+        """Report what is certified beyond all that the connected peers claim (rule 3)."""
+        for newest in found:
+            seq = newest.checkpoint.seq
+            self._claims.certify(seq)
+            if seq > max(self.highest, self._store.height):
+                self.counts["peers_behind"] += 1
+                log.warning(
+                    "the network has certified more than any connected peer claims",
+                    certified=seq,
+                    highest=self.highest,
+                )
 
     # --- the log -------------------------------------------------------------------------------
 
-    async def _read_log(self, offers: dict[str, SyncOffer]) -> None:
-        """Read the log from one peer after the other until this node is as high as they claim."""
-        for peer_id, offer in sorted(offers.items(), key=lambda item: -item[1].height):
-            try:
-                while self._store.height < offer.height:
-                    if not await self._read_some(peer_id):
-                        break
-            except ProtocolError as error:
-                self._charge(peer_id, error)
-            except NetworkError as error:
-                log.info("log not read", peer=peer_id, reason=str(error))
-            if self._store.height >= self.highest:
-                return
+    async def _execute(self, slots: tuple[DecidedSlot, ...]) -> bool:
+        """Hand slots to the engine epoch by epoch, with the checkpoint that opens each.
 
-    async def _read_some(self, peer_id: str) -> bool:
-        """Read, check and execute one reply; return whether it moved this node."""
-        first = self._store.height + 1
-        data = await self._request(
-            peer_id, LOG_PROTOCOL, encode(LogRequest(first=first)), MAX_LOG_REPLY_BYTES
-        )
-        self.counts["log_bytes"] += len(data)
-        slots = decode(LogReply, data, limit_bytes=MAX_LOG_REPLY_BYTES).slots
-        for seq, slot in enumerate(slots, first):
-            epoch = slot.certificate.header.epoch
-            await self._prove_sets(epoch, [peer_id])
-            voters = self._chain.voters(epoch)
-            if voters is None:
-                raise ProofError(f"slot {seq} is of epoch {epoch}, whose set is not proven")
-            check_slot(slot, seq, voters, self._verify)
-        if not slots:
-            return False
-        await self._execute(slots)
-        return self._store.height >= first
-
-    async def _execute(self, slots: tuple[DecidedSlot, ...]) -> None:
-        """Hand slots to the engine epoch by epoch, with the checkpoint that opens each."""
+        Return whether all of them are executed; it is given up after `EXECUTE_S`.
+        """
         engine = self._driver.engine
         with trio.move_on_after(EXECUTE_S):
             for epoch, group in groupby(slots, lambda slot: slot.certificate.header.epoch):
@@ -310,6 +200,7 @@ class Follower:
                     last = slot.certificate.header.seq
                     self.counts["slots_read"] += 1
                 await self._wait_for_height(last)
+        return self._store.height >= slots[-1].certificate.header.seq
 
     async def _wait_for_epoch(self, epoch: int) -> None:
         while self._driver.engine.core.voters.epoch < epoch:

@@ -1,12 +1,10 @@
-"""Which sets are proven, which snapshots prove themselves, and what to do about being behind. Pure.
+"""Which sets are proven, what proves itself by them, and what to do about being behind. Pure.
 
 Rules:
 1. Sets are proven from the genesis on, each by the edge checkpoint of the one before it
    (`consensus.transfer`). If the operator trusts an edge checkpoint, `EPOCH:DIGEST`, the chain of
    sets begins there instead, and a chain that has another checkpoint at that edge is refused.
-2. Of the snapshots that prove themselves the newest is taken, and of the manifests that claim to be
-   it the one that most peers offer: all honest nodes make the same one.
-3. A snapshot is worth its bytes from `SNAPSHOT_AHEAD` slots on, or where nobody holds the next slot
+2. A snapshot is worth its bytes from `SNAPSHOT_AHEAD` slots on, or where nobody holds the next slot
    of the log any more.
 """
 
@@ -20,7 +18,7 @@ from consensus.certificate import Verify, judge_certificate
 from consensus.messages import DecidedSlot
 from consensus.transfer import next_voters, prove_sets, prove_snapshot
 from consensus.validators import Voters
-from protocol.errors import ProofError, ProtocolError
+from protocol.errors import ProofError
 from protocol.records.checkpoint import Checkpoint, CheckpointCertificate
 from protocol.records.genesis import Genesis
 from validator_node.errors import ConfigError
@@ -79,6 +77,10 @@ class SetChain:
         """Return the proven set of an epoch."""
         return self._voters.get(epoch)
 
+    def is_beyond(self, epoch: int) -> bool:
+        """Whether the set of an epoch is later than all that are proven."""
+        return epoch > self._newest
+
     def handovers(self, below: int) -> tuple[CheckpointCertificate, ...]:
         """Return the edge checkpoints of the epochs before `below` that the chain rests on."""
         return tuple(h for epoch, h in sorted(self._handovers.items()) if epoch < below)
@@ -136,63 +138,24 @@ class SetChain:
         prove_snapshot(voters, offer.certificate, offer.decided, self._verify)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A snapshot that proves itself, and who offers it."""
-
-    offer: SnapshotOffer
-    holders: tuple[str, ...]
-
-    @property
-    def seq(self) -> int:
-        """The slot whose state it is."""
-        return self.offer.certificate.checkpoint.seq
-
-
-def candidates(
-    offers: Mapping[str, SyncOffer], chain: SetChain, refused: frozenset[bytes] = frozenset()
-) -> tuple[list[Candidate], list[str]]:
-    """Return the snapshots worth trying, best first, and the peers whose offers are lies (rule 2).
-
-    `refused` are manifests that turned out not to lead to the certified root.
-    """
-    holders: dict[tuple[int, bytes], list[str]] = {}
-    known: dict[tuple[int, bytes], SnapshotOffer] = {}
-    liars = []
-    for peer_id, offer in offers.items():
-        for snapshot in offer.snapshots:
-            if snapshot.manifest in refused:
-                continue
-            if chain.voters(snapshot.certificate.checkpoint.epoch) is None:
-                continue  # its sets could not be fetched yet: no lie
-            try:
-                chain.prove(snapshot)
-            except ProtocolError:
-                liars.append(peer_id)
-                continue
-            key = (snapshot.certificate.checkpoint.seq, snapshot.manifest)
-            known[key] = snapshot
-            holders.setdefault(key, []).append(peer_id)
-    order = sorted(known, key=lambda key: (key[0], len(holders[key])), reverse=True)
-    return [Candidate(known[key], tuple(holders[key])) for key in order], liars
-
-
 def plan(
     height: int,
     offers: Mapping[str, SyncOffer],
-    best: Candidate | None,
+    snapshot: int | None,
     *,
-    full_log: bool = False,
+    turn: Literal["log", "snapshot"] | None = None,
 ) -> Literal["current", "log", "snapshot", "stuck"]:
-    """Return what a node at `height` should do (rule 3).
+    """Return what a node at `height` should do (rule 2).
 
-    stuck: others are ahead, and neither a log nor a snapshot leads there. With `full_log` a log is
-    always read where there is one.
+    `snapshot` is the slot of the snapshot that would be tried. `turn` says which of the two is
+    preferred, however far it leads, because the other one came to nothing or is not wanted. stuck:
+    others are ahead, and neither a log nor a snapshot leads there.
     """
     ahead = [offer for offer in offers.values() if offer.height > height]
     holding = any(offer.first_held <= height + 1 for offer in ahead)
-    by_log = holding and (full_log or best is None or best.seq < height + SNAPSHOT_AHEAD)
-    if best is not None and best.seq > height and not by_log:
+    is_near = snapshot is None or snapshot < height + SNAPSHOT_AHEAD
+    by_log = holding and (turn == "log" or (is_near and turn is None))
+    if snapshot is not None and snapshot > height and not by_log:
         return "snapshot"
     if not ahead:
         return "current"

@@ -122,21 +122,32 @@ class Joiner:
             **options,
         )
 
-    async def follow(self, height: int) -> None:
-        """Follow until `height` is executed; `ResyncNeeded` comes through."""
-        if self.store.height >= height:
-            return
+    @asynccontextmanager
+    async def following(self, deadline_s: float = DEADLINE_S) -> AsyncIterator[None]:
+        """Follow until the block ends, in time."""
+        with trio.fail_after(deadline_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.driver.run)
+                nursery.start_soon(self.follower.run)
+                yield
+                nursery.cancel_scope.cancel()
+        self.store.flush()
+
+    def reaching(self, height: int) -> trio.Event:
+        """Return an event that is set when `height` is executed."""
         reached = trio.Event()
         self.driver.events.executed.append(
             lambda header, _: reached.set() if header.seq >= height else None
         )
-        with trio.fail_after(DEADLINE_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.driver.run)
-                nursery.start_soon(self.follower.run)
-                await reached.wait()
-                nursery.cancel_scope.cancel()
-        self.store.flush()
+        return reached
+
+    async def follow(self, height: int, deadline_s: float = DEADLINE_S) -> None:
+        """Follow until `height` is executed; `ResyncNeeded` comes through."""
+        if self.store.height >= height:
+            return
+        reached = self.reaching(height)
+        async with self.following(deadline_s):
+            await reached.wait()
 
 
 class Liar(SyncServer):

@@ -47,7 +47,7 @@ async def test_a_liar_is_charged_and_another_peer_asked(tmp_path: Path) -> None:
     honest, liar = Server(world, tmp_path / "honest"), Server(world, tmp_path / "liar")
     for server in (honest, liar):
         server.decide(20)
-    liar.decide(5)  # it claims to be ahead, so it is asked first
+    liar.decide(5)  # it claims to be ahead
     liar.server = Liar(liar.store)
     async with (
         honest.online("honest") as source,
@@ -56,8 +56,12 @@ async def test_a_liar_is_charged_and_another_peer_asked(tmp_path: Path) -> None:
     ):
         joiner = Joiner(world, tmp_path / "joiner", network)
         await network.wait_connected(2)
-        await joiner.follow(honest.store.height)
-        assert joiner.follower.counts["lies"] >= 1
+        charged: dict[str, trio.Event] = {lying.peer_id: trio.Event()}
+        network.charge = lambda peer_id, *_: charged[peer_id].set()
+        reached = joiner.reaching(honest.store.height)
+        async with joiner.following():
+            await reached.wait()
+            await charged[lying.peer_id].wait()
         assert joiner.store.chain_hash == honest.store.chain_hash
         joiner.store.close()
     for server in (honest, liar):
@@ -173,12 +177,8 @@ async def test_another_history_than_the_trusted_one_is_not_followed(tmp_path: Pa
         joiner = Joiner(world, tmp_path / "joiner", network, other)
         charged = trio.Event()
         network.charge = lambda *_: charged.set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(joiner.driver.run)
-            nursery.start_soon(joiner.follower.run)
-            with trio.fail_after(DEADLINE_S):
-                await charged.wait()
-            nursery.cancel_scope.cancel()
+        async with joiner.following():
+            await charged.wait()
         assert joiner.store.epoch == 0  # the log up to the edge may be read, nothing beyond it
         joiner.store.close()
     trusted = TrustedCheckpoint(0, edge.checkpoint.digest)

@@ -17,7 +17,6 @@ from validator_node.sync.trust import (
     SNAPSHOT_AHEAD,
     SetChain,
     TrustedCheckpoint,
-    candidates,
     check_slot,
     parse_trusted,
     plan,
@@ -115,32 +114,6 @@ def test_a_trusted_checkpoint_is_read():
     assert parse_trusted("7:" + "ab" * 32) == TrustedCheckpoint(7, b"\xab" * 32)
 
 
-def test_the_newest_proven_snapshot_with_the_most_holders_comes_first():
-    chain = SetChain(GENESIS, verify)
-    chain.extend(HANDOVERS)
-    lie = replaced(snapshot(3, 4000), certificate=snapshot(3, 3500).certificate)
-    offers = {
-        "a": offer(snapshot(3, 3000), snapshot(3, 2000)),
-        "b": offer(snapshot(3, 3000)),
-        "c": offer(snapshot(3, 3000, b"other manifest")),
-        "liar": offer(lie),
-    }
-    found, liars = candidates(offers, chain)
-    assert liars == ["liar"]
-    assert [(c.seq, c.holders) for c in found] == [
-        (3000, ("a", "b")),
-        (3000, ("c",)),
-        (2000, ("a",)),
-    ]
-    refused = frozenset({found[0].offer.manifest})
-    assert [c.holders for c in candidates(offers, chain, refused)[0]] == [("c",)]
-
-
-def test_a_snapshot_of_an_unproven_set_waits_and_is_no_lie():
-    found, liars = candidates({"a": offer(snapshot(3, 3000))}, SetChain(GENESIS, verify))
-    assert (found, liars) == ([], [])
-
-
 @pytest.mark.parametrize(
     ("height", "first_held", "best_seq", "expected"),
     [
@@ -155,21 +128,15 @@ def test_a_snapshot_of_an_unproven_set_waits_and_is_no_lie():
     ],
 )
 def test_the_plan_follows_from_what_is_held(height, first_held, best_seq, expected):
-    chain = SetChain(GENESIS, verify)
-    chain.extend(HANDOVERS)
     offers = {"a": offer(height=5000, first_held=first_held)}
-    best = None
-    if best_seq is not None:
-        best = candidates({"a": offer(snapshot(3, best_seq))}, chain)[0][0]
-    assert plan(height, offers, best) == expected
+    assert plan(height, offers, best_seq) == expected
 
 
-def test_an_archive_reads_the_log_as_long_as_there_is_one():
-    chain = SetChain(GENESIS, verify)
-    chain.extend(HANDOVERS)
-    best = candidates({"a": offer(snapshot(3, 4000))}, chain)[0][0]
-    assert plan(100, {"a": offer(first_held=1)}, best, full_log=True) == "log"
-    assert plan(100, {"a": offer(first_held=102)}, best, full_log=True) == "snapshot"
+def test_each_has_its_turn_where_both_lead_there():
+    assert plan(100, {"a": offer(first_held=1)}, 4000, turn="log") == "log"
+    assert plan(100, {"a": offer(first_held=102)}, 4000, turn="log") == "snapshot"
+    assert plan(100, {"a": offer(first_held=1)}, 500, turn="snapshot") == "snapshot"
+    assert plan(100, {"a": offer(first_held=1)}, None, turn="snapshot") == "log"
 
 
 def test_nobody_to_ask_means_nothing_to_do():
