@@ -35,7 +35,7 @@ from validator_node.sync.sets import PROVE_S, SetProver
 from validator_node.sync.sources import Sources
 from validator_node.sync.trust import check_slot
 
-MAX_ASKED = 8
+MAX_ASKED = 16
 REACH = MAX_LOG_SLOTS
 
 log = structlog.get_logger(__name__)

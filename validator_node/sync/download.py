@@ -124,7 +124,7 @@ class Downloader:
             size=None,
             holders=candidate.holders,
             max_bytes=MAX_MANIFEST_BYTES,
-            deadline_s=2 * stall_s,
+            deadline_s=stall_s,
         )
         checkpoint = candidate.offer.certificate.checkpoint
         try:

@@ -101,7 +101,7 @@ class Follower:
         self._claims = Claims(asker, sources, prover, verify)
         self._reader = LogReader(asker, sources, prover, verify, self._execute)
         self._loader = SnapshotLoader(
-            asker, Sources(trio.current_time, standing), prover, downloader
+            asker, sources, Sources(trio.current_time, standing), prover, downloader
         )
         self.highest = 0
         """The highest slot that a peer claims to have executed, as far as that counts."""

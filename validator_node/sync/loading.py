@@ -44,9 +44,18 @@ class SnapshotLoader:
     """Judges the snapshots that peers offer, and loads one."""
 
     def __init__(
-        self, asker: Asker, sources: Sources, prover: SetProver, downloader: Downloader
+        self,
+        asker: Asker,
+        asked: Sources,
+        sources: Sources,
+        prover: SetProver,
+        downloader: Downloader,
     ) -> None:
-        """Keep in `sources` whose snapshots failed: those of the log are others."""
+        """Keep in `sources` whose snapshots failed, which what it brings of the log does not mend.
+
+        `asked` ranks who is asked for offers: whose snapshot failed makes room there as well.
+        """
+        self._asked = asked
         self._asker = asker
         self._sources = sources
         self._prover = prover
@@ -109,6 +118,7 @@ class SnapshotLoader:
             raise ResyncNeeded(seq)
         for peer_id in candidate.holders:
             self._sources.failed(peer_id)
+            self._asked.failed(peer_id)
 
     def _refuse(self, candidate: Candidate) -> None:
         self._refused[candidate.claim] = None
