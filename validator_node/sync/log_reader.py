@@ -7,7 +7,9 @@ Rules:
    Who takes longer for an answer than `Sources.patience_s`, who does not have what it claims, and,
    while others wait for their turn, who after `GRACE_S` brings neither `MIN_SLOTS_PER_S` nor
    `MIN_BYTES_PER_S`, makes room for the next one.
-3. A round lasts at most `ROUND_S`: then everybody is asked anew what they have.
+3. A round lasts at most `ROUND_S`, and ends when for `IDLE_S` nothing came of those who claim more
+   than the others, who have brought all they have: then everybody is asked anew. Otherwise a claim
+   of slots that nobody else has would keep this node from the ones that are decided meanwhile.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ GRACE_S = 4.0
 MIN_SLOTS_PER_S = 8.0
 MIN_BYTES_PER_S = 16_384.0
 ROUND_S = 60.0
+IDLE_S = 2.0
 CHECKED_AT_ONCE = 16
 """Slots whose certificates are verified before other tasks have a turn."""
 
@@ -84,6 +87,8 @@ class _Round:
     """Sources whose turn has not come, the best first."""
     working: int = PARALLEL
     moved: bool = False
+    asked: set[str] = field(default_factory=set)
+    """Whose answer is being waited for."""
     changed: trio.Event = field(default_factory=trio.Event)
 
     def pulse(self) -> None:
@@ -136,6 +141,13 @@ class LogReader:
                 this.moved = True
             elif not this.working:
                 return
+            elif this.moved and not this.waiting and this.working < PARALLEL:
+                with trio.move_on_after(IDLE_S) as idle:
+                    await changed.wait()
+                if idle.cancelled_caught:
+                    for peer_id in this.asked:
+                        self._sources.failed(peer_id)
+                    return
             else:
                 await changed.wait()
 
@@ -171,7 +183,11 @@ class LogReader:
                 with trio.move_on_after(HEDGE_S):
                     await this.changed.wait()
                 continue
-            slots, size = await self._read(peer_id, first)
+            this.asked.add(peer_id)
+            try:
+                slots, size = await self._read(peer_id, first)
+            finally:
+                this.asked.discard(peer_id)
             tally.busy_s += trio.current_time() - now
             tally.slots += len(slots)
             tally.bytes += size

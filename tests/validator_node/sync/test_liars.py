@@ -12,9 +12,11 @@ import trio
 from storage.database import Database
 from storage.state import StateTree
 from tests.attacks.sync_liars import (
+    DRIP_S,
     LOG_LIES,
     SNAPSHOT_LIES,
     Counterfeiter,
+    Dripper,
     Framer,
     Liar,
     Truth,
@@ -29,6 +31,7 @@ from validator_node.sync.records import HandoverReply, LogReply, SyncOffer
 from validator_node.sync.serving import SyncServer
 
 LIARS = 20
+MARGIN_S = 3.0
 LIARS_DEADLINE_S = 300
 Kind = Callable[[Truth, str], Liar]
 
@@ -96,6 +99,25 @@ async def test_one_liar_of_a_kind_does_not_hold_the_log_up(
         await joiner.follow(server.store.height)
         assert joiner.store.chain_hash == server.store.chain_hash
         assert place.honest.peer_id not in place.charged
+        joiner.store.close()
+    server.store.close()
+
+
+async def test_a_claim_of_more_does_not_keep_back_what_is_decided_meanwhile(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    server = Server(world, tmp_path / "server")
+    server.decide(100)
+    async with site(server, [Dripper]) as place:
+        joiner = Joiner(world, tmp_path / "joiner", place.joiner)
+        first, second = joiner.reaching(100), joiner.reaching(110)
+        async with joiner.following():
+            await first.wait()
+            server.decide(10)
+            began = trio.current_time()
+            await second.wait()
+            assert trio.current_time() - began < DRIP_S - MARGIN_S
         joiner.store.close()
     server.store.close()
 
