@@ -86,6 +86,7 @@ async def site(server: Server, kinds: Sequence[Kind]) -> AsyncIterator[Site]:
         yield Site(honest, liars, joiner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOG_LIES)
 @pytest.mark.parametrize("full_log", [False, True])
 async def test_one_liar_of_a_kind_does_not_hold_the_log_up(
@@ -122,7 +123,7 @@ async def test_a_claim_of_more_does_not_keep_back_what_is_decided_meanwhile(
     server.store.close()
 
 
-@pytest.mark.parametrize("full_log", [False, True])
+@pytest.mark.parametrize("full_log", [False, pytest.param(True, marks=pytest.mark.slow)])
 async def test_one_honest_source_of_the_log_among_twenty_liars_is_enough(
     tmp_path: Path, full_log: bool
 ) -> None:
@@ -185,6 +186,7 @@ def _pruned(offer: SyncOffer) -> SyncOffer:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SNAPSHOT_LIES)
 async def test_a_liar_about_a_snapshot_does_not_hold_it_up_and_pays_alone(
     tmp_path: Path, kind: Kind
@@ -193,8 +195,9 @@ async def test_a_liar_about_a_snapshot_does_not_hold_it_up_and_pays_alone(
     assert place.honest.peer_id not in place.charged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Framer, Counterfeiter])
-async def test_a_proven_lie_about_a_snapshot_costs_every_liar_once(
+async def test_liars_about_a_snapshot_do_not_frame_who_has_the_log_alone(
     tmp_path: Path, kind: Kind
 ) -> None:
     world = World(checkpoint_interval=1)
@@ -210,6 +213,7 @@ async def test_a_proven_lie_about_a_snapshot_costs_every_liar_once(
     server.store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_log", [False, True])
 async def test_one_honest_snapshot_among_twenty_liars_is_enough(
     tmp_path: Path, full_log: bool
