@@ -49,7 +49,9 @@ def verify(
         raise ReceiptError(f"{file} is not a valid receipt: {error}") from error
     certificate = receipt.certificate
     assumed = voters_of.unproven(receipt.certificate)
-    say("valid" if assumed is None else f"valid, {assumed}")
+    say("valid")
+    if assumed is not None:
+        say(f"assumed: {assumed}")
     for line in describe(receipt.result):
         say(line)
     say(f"certified by slot {certificate.header.seq}, view {certificate.view}")

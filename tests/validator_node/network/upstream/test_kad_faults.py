@@ -191,7 +191,7 @@ async def test_a_query_given_up_leaves_no_stream(records: Records, tmp_path: Pat
     silent = Silent()
     async with dht_node(records.book(), tmp_path / "a", 1) as (node, _), silent.beside(node):
         await give_up(node, silent, stock=True)
-        await trio.testing.wait_all_tasks_blocked(0.2)
+        await trio.testing.wait_all_tasks_blocked(0.05)
         assert silent.open == 3
     silent = Silent()
     async with dht_node(records.book(), tmp_path / "b", 1) as (node, _), silent.beside(node):
