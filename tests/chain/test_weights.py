@@ -58,8 +58,8 @@ def test_no_emission_gives_no_weights(emission: dict[str, int]):
 def test_negative_figures_are_named():
     with pytest.raises(ValueError, match="challenge 'a': emission -1"):
         aggregate({}, {"a": -1})
-    with pytest.raises(ValueError, match="challenge 'a', uid 3: score -2"):
-        aggregate({"a": {3: -2}}, {"a": 1})
+    with pytest.raises(ValueError, match="challenge 'a', uid 3: score -1"):
+        aggregate({"a": {3: -1}}, {"a": 1})
 
 
 @given(BEST, EMISSION)
@@ -100,6 +100,10 @@ def test_halves_round_to_even_and_zeros_are_dropped():
     unit = Fraction(1, 65535)
     weights = {1: Fraction(1), 2: unit / 2, 3: unit * 3 / 2, 4: unit * 5 / 2, 5: Fraction(0)}
     assert normal_form(weights) == ((1, 65535), (3, 2), (4, 2))
+
+
+def test_the_smallest_weight_that_the_chain_knows_is_kept():
+    assert normal_form({1: Fraction(1), 2: Fraction(1, 65535)}) == ((1, 65535), (2, 1))
 
 
 @pytest.mark.parametrize("weights", [{}, {0: Fraction(0)}, {0: Fraction(0), 5: Fraction(0)}])
@@ -168,8 +172,9 @@ def test_upscale_is_idempotent_keeps_order_and_is_near_the_exact_ratio(vector):
 
 
 def test_upscale_refuses_what_is_no_u16():
-    with pytest.raises(ValueError, match="uid 1: weight 65536"):
-        chain_upscale(((1, 65536),))
+    for value in (-1, 65536):
+        with pytest.raises(ValueError, match=f"uid 1: weight {value}"):
+            chain_upscale(((1, value),))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,7 @@ def test_upscale_refuses_what_is_no_u16():
         ((1, 65535), (1, 1)),
         ((1, 65535), (2, 0)),
         ((65536, 65535),),
+        ((-1, 65535),),
     ],
 )
 def test_what_is_not_normal_form(vector):

@@ -7,7 +7,11 @@ from pathlib import Path
 MODULES = (
     "registry/election.py",
     "registry/epochs.py",
+    "registry/pending.py",
+    "registry/pruning.py",
     "registry/submissions.py",
+    "chain/weights.py",
+    "validator_node/execution.py",
     "consensus/validators.py",
     "consensus/certificate.py",
     "consensus/checkpoints.py",

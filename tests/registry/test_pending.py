@@ -57,6 +57,7 @@ def test_an_admission_beyond_the_bound_changes_nothing() -> None:
     assert room(view, MINER, MAX_PENDING) == MAX_PENDING
     full(view)
     assert (count_pending(view, MINER), room(view, MINER, MAX_PENDING)) == (MAX_PENDING, 0)
+    assert room(view, MINER, MAX_PENDING - 1) == 0
     before = dict(view.entries)
     other = [WORLD.signed(b"new"), WORLD.signed(b"new", challenge_id="beta"), WORLD.signed(b"0")]
     for signed in other[:2]:

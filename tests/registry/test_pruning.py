@@ -26,6 +26,7 @@ def settled(view: DictView, body: bytes, epoch: int) -> bytes:
 
 
 def test_what_is_old_goes_and_what_is_new_stays() -> None:
+    assert PRUNED_A_SLOT == 64, "another figure is another state"
     view = WORLD.state()
     genesis = dict(view.entries)
     old, new = settled(view, b"old", 1), settled(view, b"new", 2)
