@@ -55,6 +55,10 @@ def reported(view: DictView, *items: CanaryItem) -> Decided | str | None:
     return found
 
 
+def test_how_long_a_candidate_waits_is_part_of_execution() -> None:
+    assert CANARY_SLOTS == 4096
+
+
 def test_a_new_version_waits_for_the_validators_and_the_old_one_stays() -> None:
     view = proposed(NEXT)
     assert [one.challenge for one in candidates(view)] == [NEXT]
