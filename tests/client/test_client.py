@@ -233,8 +233,9 @@ async def bad_input_is_refused(network: Network) -> None:
 
 
 def turned_away(row: Figures) -> float:
-    """Return the gossip messages ignored or rejected; at the start some node records come late."""
-    return sum(row.get(f"network:refused gossip_{kind}", 0) for kind in ("check", "rejected"))
+    """Return the gossip messages not forwarded; at the start some node records come late."""
+    kinds = ("check", "rejected", "useless")
+    return sum(row.get(f"network:refused gossip_{kind}", 0) for kind in kinds)
 
 
 @pytest.mark.processes
