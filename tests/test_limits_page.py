@@ -38,6 +38,9 @@ LEFT_OUT_MODULES = {
     "validator_node.testnet.": "trials on the operator's own machine",
 }
 LEFT_OUT = {
+    "validator_node.sync.log_reader:PARALLEL": "how the work is cut, not filled by others",
+    "validator_node.sync.log_reader:CHECKED_AT_ONCE": "how the work is cut, not filled by others",
+    "validator_node.sync.sources:MAX_PATIENCE_S": "how the work is cut, not filled by others",
     "chain.bittensor.writes:_MOST_MECHANISMS": "the chain's own rule",
     "chain.bittensor.writes:_MOST_VERSION_KEY": "the chain's own rule",
     "chain.interface:MAX_UID": "the chain's own rule",
