@@ -28,7 +28,7 @@ OTHERS = 64
 def needed(config: NodeConfig, limits: Limits) -> dict[str, int]:
     """Return how many open files what part of the node may need."""
     return {
-        "connections from others": limits.inbound_connections + limits.half_open,
+        "connections from others": limits.all_inbound + limits.half_open,
         "connections to others": DIALLED,
         "databases": DATABASES * PER_DATABASE,
         "workers": config.workers * PER_WORKER,

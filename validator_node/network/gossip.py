@@ -204,6 +204,7 @@ class Gossip:
 
     def _verdict(self, forwarder: Any, answer: Any) -> bool:
         if answer is True or answer is CheckAnswer.ACCEPT:
+            self._gate.places.note_use(str(forwarder))
             return True
         found = answer if isinstance(answer, CheckAnswer) else CheckAnswer.IGNORE
         self._pubsub.door.note(str(forwarder), found)

@@ -112,8 +112,8 @@ def _new_host(
             low_watermark=0,
             min_connections=0,
             # The gate counts who may come in; this is for those and as many that we dialled.
-            max_connections=2 * (limits.inbound_connections + limits.half_open),
-            high_watermark=2 * (limits.inbound_connections + limits.half_open),
+            max_connections=2 * (limits.all_inbound + limits.half_open),
+            high_watermark=2 * (limits.all_inbound + limits.half_open),
             max_connections_per_peer=limits.connections_per_peer,
             inbound_upgrade_timeout=limits.handshake_s,
         ),

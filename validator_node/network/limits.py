@@ -10,7 +10,6 @@ in it is what our own handlers were given and keep: whole requests (256 at most,
 frames of admitted links, accepted messages and their ids; those have budgets of their own.
 """
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from typing import Any, Final
 import trio
 
 from validator_node.network.counters import PROCESS, Counters
+from validator_node.network.places import Places
 from validator_node.network.pressure import Pressure
 from validator_node.network.scores import Scores
 from validator_node.network.standing import Standings
 
 KIB: Final = 1_024
 MIB: Final = 1_024 * KIB
-LOOPBACK_FACTOR: Final = 8
 CONNECTION_BYTES: Final = 120 * KIB
 """Measured: objects and tasks of one open connection."""
 HANDSHAKE_BYTES: Final = 160 * KIB
@@ -40,7 +39,10 @@ class Limits:
     """Every budget of the network.
 
     Attributes:
-        inbound_connections: open connections that others dialled.
+        inbound_connections: open connections that others dialled; strangers have no more places.
+        registered_reserve: further ones of registered hotkeys, see `places`.
+        member_reserve: further ones of members and configured peers.
+        idle_s: seconds without any use after which a stranger makes room when all is taken.
         inbound_per_ip: those from one IP address (IPv6: one /64); loopback, where test networks
             put many nodes, may have `LOOPBACK_FACTOR` times as many, here and for half-open ones.
         half_open: TCP connections accepted whose Noise handshake is not finished.
@@ -71,6 +73,9 @@ class Limits:
     """
 
     inbound_connections: int = 192
+    registered_reserve: int = 32
+    member_reserve: int = 64
+    idle_s: float = 30.0
     inbound_per_ip: int = 16
     half_open: int = 96
     half_open_per_ip: int = 8
@@ -93,15 +98,20 @@ class Limits:
     subscriptions_total: int = 8_192
     topic_chars: int = 256
 
+    @property
+    def all_inbound(self) -> int:
+        """Open connections that others dialled, reserves included."""
+        return self.inbound_connections + self.registered_reserve + self.member_reserve
+
     def memory_bound_bytes(self, message_bytes: int = 256 * KIB) -> int:
-        """Return the bytes that peers can make this process hold, about 485 MiB by default.
+        """Return the bytes that peers can make this process hold, about 550 MiB by default.
 
         Args:
             message_bytes: the largest `max_bytes` of a joined topic.
         """
-        connections = self.inbound_connections + self.half_open
+        connections = self.all_inbound + self.half_open
         return (
-            self.inbound_connections * (CONNECTION_BYTES + 2 * self.yamux_frame_bytes)
+            self.all_inbound * (CONNECTION_BYTES + 2 * self.yamux_frame_bytes)
             + self.half_open * HANDSHAKE_BYTES
             + self.buffered_total
             + connections * SCAN_BYTES  # may arrive before the next look
@@ -145,38 +155,6 @@ class Rate:
         return max(0.0, -self._level / self._per_second)
 
 
-def group_of(ip: str) -> tuple[str, int]:
-    """Return (what counts as one address, its factor): an IPv4 address or an IPv6 /64."""
-    try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
-    except ValueError:
-        return "unknown", 1
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    factor = LOOPBACK_FACTOR if address.is_loopback else 1
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, 64), strict=False)), factor
-    return str(address), factor
-
-
-class Arrival:
-    """One inbound TCP connection, half-open until `established`."""
-
-    def __init__(self, gate: "Gate", group: str) -> None:
-        self._gate = gate
-        self.group = group
-        self.open = False
-
-    def established(self) -> bool:
-        """Count it as open from now on; False if there is no room, then it must be closed."""
-        self.open = self._gate.establish(self)
-        return self.open
-
-    def end(self) -> None:
-        """Give back what it held."""
-        self._gate.depart(self)
-
-
 class Gate:
     """What is used of the budgets of one host."""
 
@@ -185,46 +163,14 @@ class Gate:
         self.scores = scores
         self.counters = counters
         self.standings = Standings(scores.now)
+        self.places = Places(limits, self.standings.of, scores.now, counters)
         self.pressure = Pressure()
-        self._half_open: Counter[str] = Counter()
-        self._inbound: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
         self._stream_rates: dict[str, Rate] = {}
         self._buffered: dict[Any, int] = {}
         self._buffered_sum = 0
 
-    # Connections
-
-    def arrive(self, ip: str) -> Arrival | None:
-        """Admit a TCP connection to the handshake; None if it must be closed at once."""
-        group, factor = group_of(ip)
-        limits = self.limits
-        if self._half_open.total() >= limits.half_open:
-            reason = "half_open"
-        elif self._half_open[group] >= limits.half_open_per_ip * factor:
-            reason = "half_open_per_ip"
-        elif self._inbound.total() >= limits.inbound_connections:
-            reason = "inbound_connections"
-        elif self._inbound[group] >= limits.inbound_per_ip * factor:
-            reason = "inbound_per_ip"
-        else:
-            self._half_open[group] += 1
-            return Arrival(self, group)
-        self.counters.count("refused", reason)
-        return None
-
-    def establish(self, arrival: Arrival) -> bool:
-        """Count an arrival as open; see `Arrival.established`."""
-        if self._inbound.total() >= self.limits.inbound_connections:
-            self.counters.count("refused", "inbound_connections")
-            return False
-        _lower(self._half_open, arrival.group)
-        self._inbound[arrival.group] += 1
-        return True
-
-    def depart(self, arrival: Arrival) -> None:
-        """Count an arrival as gone; see `Arrival.end`."""
-        _lower(self._inbound if arrival.open else self._half_open, arrival.group)
+    # Connections; those that others dialled have `places`
 
     def why_refused(self, peer_id: str, connections: int) -> str | None:
         """Return why another connection to a peer is refused, or None."""

@@ -151,6 +151,7 @@ class Requests:
                 out = FramedStream(stream, max_frame_bytes=MAX_REPLY_BYTES)
                 await out.send(reply, deadline_s=deadline_s)
                 await framed.close()
+                self._gate.places.note_use(framed.peer_id)
             if scope.cancelled_caught:
                 self._counters.count("reset", "timed_out")
         except NetworkError as error:
@@ -197,6 +198,7 @@ class Requests:
                     raise FrameTooLargeError(
                         f"{peer_id} replied {len(reply)} bytes: at most {max_reply_bytes}"
                     )
+                self._gate.places.note_use(peer_id)
                 await framed.close()
                 return reply
             finally:

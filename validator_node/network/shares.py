@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from validator_node.network.limits import group_of
+from validator_node.network.places import group_of
 from validator_node.network.standing import Standing
 
 READING_PER_PEER: Final = 16

@@ -2,7 +2,7 @@
 
 import pytest
 
-from validator_node.network.limits import LOOPBACK_FACTOR
+from validator_node.network.places import LOOPBACK_FACTOR
 from validator_node.network.shares import (
     MEMBER_RESERVE,
     PER_ADDRESS,
