@@ -293,8 +293,9 @@ class Stage:
         else:
             figures = await play() or {}
         ended = time.monotonic()
-        mine = self.record.published(began, ended)
         if settle:
+            await trio.sleep(TAIL_S)  # what was published at last is told a moment later
+            mine = self.record.published(began, ended)
             with trio.move_on_after(SETTLE_S + seconds):
                 while not all(self.fates[key].is_settled for key in mine):
                     await self.sampled.wait()
