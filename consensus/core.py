@@ -286,10 +286,11 @@ class Core:
         slot = self.slot(header.seq)
         slot.headers[header.digest] = header
         slot.decided = certificate
+        passed = range(max(self.tip_seq, self.height + BODY_RANGE) + 1, header.seq + 1)
         self.tip_seq, self.tip_digest = header.seq, header.digest
         self.tip_certificate = certificate
         self.emit(PersistNote("tip", header.epoch, certificate.view, header.seq, certificate))
-        if not self.holds_body(header.seq):
+        for slot in filter(None, map(self.slots.get, passed)):
             slot.bodies.clear()
             slot.proposal = None
 

@@ -11,9 +11,10 @@ Format (JSON, version 2):
      "notes": [{"kind": str, "seq": int, "view": int, "body": hex}]}
 
 A COMMIT rests on a prepared certificate that its signer must name in every later VIEW-CHANGE until
-the slot is decided. The notes carry what that needs: the newest tip, the prepared certificates and
-proposals above it, the open view and epoch, and own statements. A node that came back without them
-could help another batch to a certificate, with every vow kept.
+the slot is decided. The notes carry what that needs: tips, prepared certificates and proposals
+above the last stable checkpoint, the open view and epoch, and own statements. A node that came back
+without them could help another batch to a certificate, with every vow kept; and where it alone
+holds the body of a slot that it helped to decide, nobody could ever execute that slot.
 
 Rules:
 1. An import only adds: floors rise or stay, vows are added or are already there. Importing an older
@@ -50,6 +51,7 @@ from storage.vow import (
 
 _BY_SEQ = ("epoch", "tip")
 _NEWEST_COUNTS = (*_BY_SEQ, "new-view")
+_NOT_OF_SLOTS = ("epoch", "new-view", "statement")
 KEPT_STATEMENTS = 32
 """More than a validator ever has waiting to be ordered."""
 
@@ -120,22 +122,25 @@ def export_history(folder: Path, marker: Path, network_id: bytes) -> str:
     journal, recovered = Journal.open(folder, marker)
     with journal:
         records = [decode_record(payload) for payload in recovered.payloads]
-    signers = tuple(_history(table) for _, table in sorted(rebuild(records).items()))
+    tables = rebuild(records)
+    signers = tuple(_history(table) for _, table in sorted(tables.items()))
+    floor = max((table.seq_floor for table in tables.values()), default=0)
     notes = tuple(
         NoteEntry(kind=note.kind, seq=note.seq, view=note.view, body=note.body.hex())
-        for note in needed_notes(records)
+        for note in needed_notes(records, floor)
     )
     document = SigningHistory(version=2, network_id=network_id.hex(), signers=signers, notes=notes)
     return json.dumps(document.model_dump(), indent=1) + "\n"
 
 
-def needed_notes(records: Iterable[JournalRecord]) -> list[Note]:
-    """Return the notes that a view change or a statement may still need, in the journal's order.
+def needed_notes(records: Iterable[JournalRecord], floor: int) -> list[Note]:
+    """Return the notes that somebody may still need, in the journal's order.
 
-    Of the epoch, tip and open view the newest one counts; of prepared certificates and proposals
-    those above the tip; of own statements the last ones.
+    Of the epoch and the open view the newest one counts; of tips, prepared certificates and
+    proposals those above `floor`, the last stable checkpoint, and the newest tip in any case; of
+    own statements the last ones.
     """
-    return needed(record for record in records if isinstance(record, Note))
+    return needed((record for record in records if isinstance(record, Note)), floor)
 
 
 class _Noted(Protocol):
@@ -149,19 +154,15 @@ class _Noted(Protocol):
 N = TypeVar("N", bound=_Noted)
 
 
-def needed(found: Iterable[N]) -> list[N]:
+def needed(found: Iterable[N], floor: int) -> list[N]:
     """Return what `needed_notes` keeps of notes in whatever form."""
     notes = list(dict.fromkeys(found))
-    tips = [note.seq for note in notes if note.kind == "tip"]
-    tip = max(tips, default=0)
     newest = {note.kind: note for note in notes if note.kind in _NEWEST_COUNTS}
     statements = [note for note in notes if note.kind == "statement"][-KEPT_STATEMENTS:]
     kept = {*newest.values(), *statements}
-    return [
-        note
-        for note in notes
-        if note in kept or (note.kind not in (*_NEWEST_COUNTS, "statement") and note.seq > tip)
-    ]
+    of_slots = (note for note in notes if note.kind not in _NOT_OF_SLOTS and note.seq > floor)
+    kept.update(of_slots)
+    return [note for note in notes if note in kept]
 
 
 def _history(table: VowTable) -> SignerHistory:

@@ -37,9 +37,9 @@ STRANGERS = 1000
 """Peer numbers of members outside the set begin here."""
 
 
-def moved(journal: list[fx.Persist]) -> list[fx.Persist]:
+def moved(journal: list[fx.Persist], floor: int) -> list[fx.Persist]:
     """What of a journal a move carries (`storage.signing_history`)."""
-    kept = needed(record for record in journal if isinstance(record, fx.PersistNote))
+    kept = needed((record for record in journal if isinstance(record, fx.PersistNote)), floor)
     epochs = [record for record in journal if isinstance(record, fx.PersistEpoch)][-1:]
     vows = [record for record in journal if isinstance(record, fx.PersistVow | fx.PersistFloor)]
     return [*epochs, *kept, *vows]
@@ -115,7 +115,7 @@ class Replica(Ledger):
         self.alive = True
         is_moved = self.honest and self.network.plan.moved and self.network.rng.random() < 0.5
         if is_moved:
-            self.journal = moved(self.journal)
+            self.journal = moved(self.journal, self.stable.checkpoint.seq if self.stable else 0)
         self.built()
         core = self.engine.core
         if self.durable_marks is not None:

@@ -223,3 +223,4 @@ class StatefulNetwork(Network):
         super().__init__(replace(plan, byzantine=()))
         self.members = [[StatefulReplica(self, member)] for member in range(plan.members)]
         self.everyone = self.honest = [replica for (replica,) in self.members]
+        self.checks.edges_by_plan = False
