@@ -100,7 +100,7 @@ class Coalition:
                 self.headers[header.digest] = header
                 self.bodies[header.digest] = batch
                 self._learn_vote(vote)
-            case ViewChange():
+            case ViewChange() if message.signer < len(self.voters(message.epoch)):
                 self.changes[message.epoch, message.view][message.digest] = message
                 for certificate in (message.tip, *message.prepared):
                     if certificate is not None:
