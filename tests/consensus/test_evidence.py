@@ -139,3 +139,4 @@ def test_the_slot_of_a_proof_is_left_alone():
     node = Node()
     node.receive(FIRST)
     node.receive(SECOND)
+    assert node.core.slots[1].proposal is None
